@@ -1,0 +1,1 @@
+"""What touches the world: GPUs, jobs, meters. Knows nothing of OpenADR, plans or events."""
