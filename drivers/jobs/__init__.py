@@ -1,0 +1,1 @@
+"""Running work: see it, pause it, resume it."""

@@ -1,0 +1,1 @@
+"""The one simulated site that every simulated driver is a view on."""
