@@ -1,0 +1,344 @@
+"""One cycle's thinking: from everything observed to everything to do. Pure.
+
+Composes the timeline, the governor, the estimates, the trim, the planner and reconcile, and holds
+the one rule that spans them: power is never raised because something went blind.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from agent.core import estimate, planner, trim
+from agent.core.baseline import meter_before
+from agent.core.event import Ending, EventRecord
+from agent.core.governor import govern
+from agent.core.groups import Held, limit_without_us
+from agent.core.ledger import Entry, Instant, Lever, lease_for
+from agent.core.lifecycle import Phase, phase_of
+from agent.core.memory import Memory, blocked, count_reasserts
+from agent.core.plan import NO_PLAN, Cap, Plan
+from agent.core.policy import Policy
+from agent.core.program import BlindRule, Program, program_for
+from agent.core.reconcile import Action, Observed, reconcile
+from agent.core.sample import Sample
+from agent.core.site import MeterQuality, Snapshot
+from agent.core.timeline import (
+    Ceiling,
+    Obligation,
+    SourceKind,
+    Timeline,
+    obligations_of,
+    standing_limit,
+    window_of,
+)
+
+Key = tuple[str, str]
+
+LOOKAHEAD = timedelta(seconds=1.5)
+"""How far the plan looks ahead on the way down: a cycle, and the half second a draw and its reading
+take to follow, so that a limit is kept when it comes and not a second later."""
+SITE_MARGIN = 0.01
+"""Share to stay below the site's own largest import."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything one cycle decides on."""
+
+    now: Instant
+    snapshot: Snapshot
+    records: Mapping[Key, EventRecord]
+    ledger: tuple[Entry, ...]
+    samples: Sequence[Sample]
+    """Recent samples in order, at least as far back as the longest baseline window."""
+    contacts: Mapping[str, datetime | None]
+    """By VEN: when its VTN last answered."""
+    stopped_at: datetime | None = None
+    """Since when the operator's local stop is in force."""
+    jobs_listed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a cycle decided."""
+
+    memory: Memory
+    timeline: Timeline
+    plan: Plan
+    observed: Observed
+    actions: tuple[Action, ...]
+    phases: Mapping[Key, Phase]
+    frozen: tuple[EventRecord, ...]
+    """Records whose baseline was frozen in this cycle, to be kept."""
+    expected_w: float | None
+    """What the site would draw now with nothing restrained, W."""
+
+
+def decide(
+    memory: Memory, inputs: Inputs, programs: tuple[Program, ...], policy: Policy
+) -> Decision:
+    """Think one cycle through."""
+    now, snapshot = inputs.now, inputs.snapshot
+    dt_s = 1.0 if memory.at_s is None else max(0.0, now.boot_s - memory.at_s)
+    held = _held(inputs, memory)
+    estimates = estimate.update(memory.estimates, snapshot, _remembered_demands(inputs), dt_s)
+    expected_w = _unrestrained(snapshot, estimates, held)
+    records = {key: _effective(record, inputs, programs) for key, record in inputs.records.items()}
+    frozen = tuple(_freeze(records, inputs, programs, expected_w))
+    records.update({record.key: _effective(record, inputs, programs) for record in frozen})
+    timeline = _timeline(records, inputs, programs, policy, expected_w)
+    memory = replace(
+        memory,
+        at_s=now.boot_s,
+        estimates=estimates,
+        trim=trim.update(memory.trim, memory.plan, snapshot, estimates, dt_s),
+        meter_lost_at_s=_meter_lost_at(memory, inputs),
+    )
+    memory, plan = _plan(memory, inputs, timeline, held, records, policy)
+    observed = Observed(
+        gpus={gpu.uuid: gpu for gpu in snapshot.gpus},
+        workloads={workload.workload_id: workload for workload in snapshot.workloads},
+        blocked=held.blocked,
+        fought=_fought(memory, policy),
+        jobs_listed=inputs.jobs_listed,
+    )
+    lease, renew_s = _lease(timeline, now, policy)
+    demands_w = _demands(snapshot, estimates)
+    actions = reconcile(plan, observed, inputs.ledger, demands_w, now, lease, renew_s)
+    memory = replace(memory, reasserts=count_reasserts(memory.reasserts, actions, inputs.ledger))
+    lead = timedelta(seconds=policy.pending_lead_s)
+    phases = {
+        key: phase_of(record, _program(record, programs), now.at, lead)
+        for key, record in records.items()
+    }
+    return Decision(
+        memory,
+        timeline,
+        plan,
+        observed,
+        actions,
+        phases,
+        frozen=tuple(replace(inputs.records[r.key], baseline=r.baseline) for r in frozen),
+        expected_w=expected_w,
+    )
+
+
+def _plan(
+    memory: Memory,
+    inputs: Inputs,
+    timeline: Timeline,
+    held: Held,
+    records: Mapping[Key, EventRecord],
+    policy: Policy,
+) -> tuple[Memory, Plan]:
+    """The plan for now, and the memory with it and the governor's state in it."""
+    now = inputs.now
+    ceilings = [timeline.ceiling_at(at) for at in (now.at, now.at + LOOKAHEAD)]
+    ceiling = min((c for c in ceilings if c is not None), key=lambda c: c.limit_w, default=None)
+    if ceiling is None:
+        return replace(memory, plan=NO_PLAN), NO_PLAN
+    power_w = estimate.site_power(inputs.snapshot, memory.estimates)
+    free = (
+        any(r.ended_by is Ending.OPTED_OUT and r.opt.by != "policy" for r in records.values())
+        or inputs.stopped_at is not None
+    )
+    governor, ceiling = govern(memory.governor, ceiling, power_w, policy, now.boot_s, free=free)
+    asked = _asked_now(timeline, now.at)
+    if memory.meter_lost_at_s is not None and asked:
+        lost_s = now.boot_s - memory.meter_lost_at_s
+        ceiling = replace(ceiling, firm=ceiling.firm or lost_s > policy.meter_grace_s)
+    if memory.estimates.other_w is None:
+        plan = _as_held(inputs.ledger, ceiling) if asked else NO_PLAN
+    else:
+        plan = planner.plan(
+            ceiling, inputs.snapshot, memory.estimates, held, policy, memory.trim.trim_w
+        )
+        if asked and _blind(inputs) and not _goal_rose(plan, memory.plan):
+            plan = _not_above(plan, inputs.ledger)
+    return replace(memory, governor=governor, plan=plan), plan
+
+
+def _blind(inputs: Inputs) -> bool:
+    return bool(inputs.snapshot.blind) or inputs.snapshot.meter.quality is MeterQuality.BAD
+
+
+def _goal_rose(plan: Plan, before: Plan) -> bool:
+    if plan.goal_w is None or before.goal_w is None:
+        return False
+    return plan.goal_w > before.goal_w * (1 + trim.STILL_SHARE)
+
+
+def _as_held(ledger: Sequence[Entry], ceiling: Ceiling) -> Plan:
+    """A plan that keeps what is in force, for when there is nothing to plan by."""
+    return _not_above(Plan(ceiling=ceiling), ledger)
+
+
+def _not_above(plan: Plan, ledger: Sequence[Entry]) -> Plan:
+    """The plan with nothing raised above what is in force."""
+    caps, pauses = dict(plan.caps), dict(plan.pauses)
+    for entry in ledger:
+        if entry.lever is Lever.PAUSE:
+            pauses.setdefault(entry.key, entry.reason)
+        elif entry.setpoint_w is not None:
+            planned = caps.get(entry.key)
+            if planned is None or planned.limit_w > entry.setpoint_w:
+                caps[entry.key] = Cap(entry.setpoint_w, entry.reason)
+    return replace(plan, caps=caps, pauses=pauses)
+
+
+def _timeline(
+    records: Mapping[Key, EventRecord],
+    inputs: Inputs,
+    programs: tuple[Program, ...],
+    policy: Policy,
+    expected_w: float | None,
+) -> Timeline:
+    obligations: list[Obligation] = []
+    stand_in_w = policy.max_import_w if expected_w is None else expected_w
+    for record in records.values():
+        program = _program(record, programs)
+        if _long_over(record, program, inputs.now.at, policy):
+            continue
+        obligations += obligations_of(
+            record,
+            program,
+            policy.max_import_w,
+            stand_in_w,
+            policy.rebound_guard_s,
+        )
+    if inputs.stopped_at is None:
+        obligations.append(standing_limit("largest import", policy.max_import_w, SITE_MARGIN))
+    return Timeline(tuple(obligations))
+
+
+def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:
+    done_at = window_of(record, program).done_at
+    return done_at is not None and at > done_at + timedelta(seconds=policy.rebound_guard_s)
+
+
+def _effective(record: EventRecord, inputs: Inputs, programs: tuple[Program, ...]) -> EventRecord:
+    """The record as it counts now: ended by a local stop, or let go because all went blind."""
+    ends = [] if inputs.stopped_at is None else [inputs.stopped_at]
+    program = _program(record, programs)
+    contact = inputs.contacts.get(record.event.ven)
+    if (
+        program.when_blind is BlindRule.NORMAL
+        and record.event.duration is None
+        and contact is not None
+        and (inputs.now.at - contact).total_seconds() > program.blind_after_s
+    ):
+        ends.append(contact + timedelta(seconds=program.blind_after_s))
+    if record.ended_at is not None:
+        ends.append(record.ended_at)
+    if not ends or min(ends) == record.ended_at:
+        return record
+    return replace(record, ended_at=min(ends), ended_by=Ending.OPTED_OUT)
+
+
+def _freeze(
+    records: Mapping[Key, EventRecord],
+    inputs: Inputs,
+    programs: tuple[Program, ...],
+    expected_w: float | None,
+) -> list[EventRecord]:
+    """Freeze the baseline of every event that begins to act now."""
+    frozen = []
+    for record in records.values():
+        program = _program(record, programs)
+        window = window_of(record, program)
+        begun = inputs.now.at + LOOKAHEAD >= window.ramp_from
+        if record.baseline is not None or not window.acted or not begun:
+            continue
+        if window.done_at is not None and inputs.now.at >= window.done_at:
+            continue
+        length = timedelta(seconds=program.baseline_window_s)
+        at = min(window.ramp_from, inputs.now.at)
+        baseline = meter_before(inputs.samples, at, length, expected_w, inputs.now.at)
+        if baseline is not None:
+            frozen.append(replace(record, baseline=baseline))
+    return frozen
+
+
+def _program(record: EventRecord, programs: tuple[Program, ...]) -> Program:
+    """The event's program; one that sheds nothing for an event that belongs to none."""
+    return program_for(record.event, programs) or Program("none", record.event.program)
+
+
+def _asked_now(timeline: Timeline, at: datetime) -> list[Obligation]:
+    """The events' obligations in force now."""
+    return [
+        o
+        for o in timeline.obligations
+        if o.source.kind is SourceKind.EVENT and o.limit_at(at) is not None
+    ]
+
+
+def _lease(timeline: Timeline, now: Instant, policy: Policy) -> tuple[Instant, float]:
+    """Until when what is set now may stand, and how far an entry may be off before it is renewed."""
+    ends = [o.until() for o in _asked_now(timeline, now.at)]
+    known = [end for end in ends if end is not None]
+    if known and len(known) == len(ends):
+        grace_s = policy.lease_grace_s
+        until = max(known)
+    else:
+        grace_s = policy.open_lease_s
+        until = None
+    return lease_for(until, now, timedelta(seconds=grace_s)), grace_s / 2
+
+
+def _held(inputs: Inputs, memory: Memory) -> Held:
+    caps = [entry for entry in inputs.ledger if entry.lever is Lever.CAP]
+    return Held(
+        caps_w={e.key: e.setpoint_w for e in caps if e.setpoint_w is not None},
+        originals_w={e.key: e.original_w for e in caps if e.original_w is not None},
+        paused_s={
+            e.key: max(0.0, (inputs.now.at - e.written.at).total_seconds())
+            for e in inputs.ledger
+            if e.lever is Lever.PAUSE
+        },
+        blocked=blocked(memory, inputs.now.boot_s),
+    )
+
+
+def _remembered_demands(inputs: Inputs) -> dict[str, float]:
+    """Unrestrained draw by GPU as the ledger remembers it, W; a paused workload's in equal parts."""
+    demands_w = {
+        e.key: e.demand_w for e in inputs.ledger if e.lever is Lever.CAP and e.demand_w > 0
+    }
+    members = {w.workload_id: w.gpus for w in inputs.snapshot.workloads}
+    for entry in inputs.ledger:
+        gpus = members.get(entry.key, ())
+        if entry.lever is Lever.PAUSE and gpus and entry.demand_w > 0:
+            for uuid in gpus:
+                demands_w.setdefault(uuid, entry.demand_w / len(gpus))
+    return demands_w
+
+
+def _demands(snapshot: Snapshot, estimates: estimate.Estimates) -> dict[str, float]:
+    demands_w = dict(estimates.demand_w)
+    for workload in snapshot.workloads:
+        demands_w[workload.workload_id] = sum(
+            estimates.demand_w.get(uuid, 0.0) for uuid in workload.gpus
+        )
+    return demands_w
+
+
+def _unrestrained(snapshot: Snapshot, estimates: estimate.Estimates, held: Held) -> float | None:
+    """What the site would draw with nothing of ours in force, W."""
+    if estimates.other_w is None:
+        return None
+    gpus_w = sum(
+        min(estimates.demand_w.get(gpu.uuid, 0.0), limit_without_us(gpu, held))
+        for gpu in snapshot.gpus
+    )
+    return estimates.other_w + snapshot.watts_per_gpu_watt * gpus_w
+
+
+def _meter_lost_at(memory: Memory, inputs: Inputs) -> float | None:
+    if inputs.snapshot.meter.quality is not MeterQuality.BAD:
+        return None
+    return inputs.now.boot_s if memory.meter_lost_at_s is None else memory.meter_lost_at_s
+
+
+def _fought(memory: Memory, policy: Policy) -> frozenset[str]:
+    return frozenset(key for key, count in memory.reasserts.items() if count > policy.max_reasserts)

@@ -1,0 +1,152 @@
+"""What the grid asks: events with their signals, and what the site answered.
+
+These types are what both OpenADR generations are translated into. Powers are watts, times aware
+UTC, priority ranks ascend from the most urgent.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class SignalKind(StrEnum):
+    """What the values of a signal mean, whatever the wire calls it."""
+
+    LEVEL = "level"
+    """A step of the program's own ladder (SIMPLE 0-3, LOAD_DISPATCH level). 0 is normal."""
+    LEVEL_OFFSET = "level-offset"
+    """Steps away from normal, either sign (x-loadControlLevelOffset). 0 is normal."""
+    SETPOINT = "setpoint"
+    """The import to stay at or below, W."""
+    CHANGE = "change"
+    """The change from what the site would have drawn, W; the sign's meaning is the program's."""
+    MULTIPLIER = "multiplier"
+    """A factor on what the site would have drawn; 1 is normal."""
+    CAPACITY = "capacity"
+    """A share of the site's largest import; 1 is everything."""
+    PERCENT_OFFSET = "percent-offset"
+    """The change from normal, in percent or as a fraction, as the program says; 0 is normal."""
+    OTHER = "other"
+    """Prices and whatever else: kept and shown, sheds nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One value over one stretch of time, before any randomised start is applied."""
+
+    start: datetime
+    end: datetime | None
+    """None: until the event is cancelled."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One signal of an event; its intervals are in order and do not overlap."""
+
+    kind: SignalKind
+    name: str
+    """As on the wire, for people: `LOAD_DISPATCH setpoint`."""
+    unit: str
+    """Unit of the values after translation: `W`, `1` for factors and levels, or the wire's own."""
+    intervals: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as its VTN last described it."""
+
+    event_id: str
+    ven: str
+    """Name of the VEN of ours that received it; with `event_id` its identity."""
+    program: str
+    """Market context (2.0b) or program id (3.x)."""
+    revision: int
+    """Ascends with every modification (2.0b: modificationNumber)."""
+    created_at: datetime
+    starts_at: datetime
+    duration: timedelta | None
+    """None: until cancelled."""
+    signals: tuple[Signal, ...]
+    priority: int | None = None
+    """Rank, the lower the more urgent; None: unspecified, the least urgent."""
+    cancelled: bool = False
+    test: bool = False
+    start_window: timedelta = timedelta(0)
+    """The start is drawn at random within this window after `starts_at` (2.0b startafter)."""
+    ramp_down: timedelta | None = None
+    """Transit into the event: before the start when positive, after it when negative (2.0b
+    x-eiRampUp, whose "up" is the shed's). None: the program's own."""
+    ramp_up: timedelta | None = None
+    """Transit out of it: after the end when positive, before it when negative (2.0b x-eiRecovery)."""
+    notification: timedelta | None = None
+    """How long before the start the grid promised to send it (2.0b x-eiNotification)."""
+    comment: str = ""
+    response_required: bool = True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Identity over all VTNs: event ids are only unique within one."""
+        return (self.ven, self.event_id)
+
+
+class Opt(StrEnum):
+    """Whether the site takes part in an event."""
+
+    IN = "in"
+    OUT = "out"
+
+
+@dataclass(frozen=True, slots=True)
+class OptDecision:
+    """Who decided on taking part, when and why."""
+
+    opt: Opt
+    by: str
+    """`policy`, or `operator <user>`."""
+    at: datetime
+    why: str
+
+
+class Ending(StrEnum):
+    """What ended an event before its time."""
+
+    CANCELLED = "cancelled"
+    OPTED_OUT = "opted out"
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What the site would have drawn without the event, frozen before it began to act."""
+
+    power_w: float
+    """The figure that drop-by is counted from, W."""
+    peak_w: float
+    """The highest ten-second mean before the event, W: the level that must not be exceeded after it."""
+    method: str
+    """How it was made, for people: `mean of the 15 min before`."""
+    frozen_at: datetime
+    estimated: bool = False
+    """True when there was too little history and the GPUs' expected draw stood in."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An event and all that the site has decided about it. This is what is kept durably."""
+
+    event: Event
+    received_at: datetime
+    opt: OptDecision
+    start_shift: timedelta = timedelta(0)
+    """Drawn once within the event's start window, kept over modifications (2.0b rule 30)."""
+    end_shift: timedelta = timedelta(0)
+    """Drawn with it; delays the end of an event cancelled under way (2.0b rule 65)."""
+    ended_at: datetime | None = None
+    """When the event stopped asking before its time, if it did."""
+    ended_by: Ending | None = None
+    baseline: Baseline | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The event's identity."""
+        return self.event.key

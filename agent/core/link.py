@@ -1,0 +1,27 @@
+"""How the site stands with its grid's servers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """How one VEN stands with its VTN."""
+
+    ven: str
+    url: str
+    profile: str
+    """`OpenADR 2.0b`."""
+    registered: bool = False
+    ven_id: str = ""
+    poll_s: float | None = None
+    last_contact: datetime | None = None
+    """When the VTN last gave a usable answer."""
+    lost_since: datetime | None = None
+    """Since when it has not; None while it does."""
+    trouble: str = ""
+    """What is wrong, one sentence; empty when nothing is."""
+    rejected: int = 0
+    """Messages and events refused since the start."""
+    reports_waiting: int = 0
+    """Report intervals that are due and have not arrived."""

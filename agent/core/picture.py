@@ -1,0 +1,105 @@
+"""Everything that one cycle saw, decided and did: the one picture that all views render.
+
+Metrics, page, command line, reports and the service's status line agree because none of them looks
+anywhere else.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from agent.core.event import EventRecord
+from agent.core.ledger import Entry
+from agent.core.lifecycle import Phase
+from agent.core.plan import NO_PLAN, Plan
+from agent.core.problems import Raised
+from agent.core.program import Program, program_for
+from agent.core.settlement import Performance
+from agent.core.site import Snapshot
+from agent.core.timeline import Timeline
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The operator's local stop: the agent reports, and acts on nothing."""
+
+    since: datetime
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What only ever grows, since the agent started."""
+
+    cycles: int = 0
+    late_cycles: int = 0
+    """Cycles that took longer than their period."""
+    commands: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Commands to devices and jobs, by lever and result."""
+    curtailed_s: float = 0.0
+    """Time with any event acting on the site."""
+    shed_j: float = 0.0
+    """Energy not drawn against the baseline while an event acted."""
+    drifts: int = 0
+    """Setpoints set again because somebody else had moved them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One cycle."""
+
+    at: datetime
+    snapshot: Snapshot
+    programs: tuple[Program, ...]
+    max_import_w: float
+    timeline: Timeline = field(default_factory=Timeline)
+    plan: Plan = NO_PLAN
+    governor_note: str = ""
+    expected_w: float | None = None
+    """What the site would draw with nothing restrained, W."""
+    power_w: float | None = None
+    """The site's import, metered or else estimated, W."""
+    records: Mapping[Key, EventRecord] = field(default_factory=dict)
+    phases: Mapping[Key, Phase] = field(default_factory=dict)
+    performances: Mapping[Key, Performance] = field(default_factory=dict)
+    ledger: tuple[Entry, ...] = ()
+    problems: Mapping[str, Raised] = field(default_factory=dict)
+    stop: Stop | None = None
+    counters: Counters = field(default_factory=Counters)
+    cycle_s: float = 0.0
+    """How long the cycle took."""
+
+
+_SHOWN_FIRST = (
+    Phase.HOLDING,
+    Phase.RAMPING_DOWN,
+    Phase.RAMPING_UP,
+    Phase.PENDING,
+    Phase.NOTIFIED,
+)
+
+
+def current_event(picture: Picture) -> Key | None:
+    """The event to speak of first: the one acting, else the next to come."""
+    live = [
+        key
+        for key, phase in picture.phases.items()
+        if phase in _SHOWN_FIRST and key in picture.records
+    ]
+    return min(
+        live,
+        key=lambda key: (
+            _SHOWN_FIRST.index(picture.phases[key]),
+            picture.records[key].event.starts_at,
+            key,
+        ),
+        default=None,
+    )
+
+
+def program_of(record: EventRecord, picture: Picture) -> Program:
+    """The event's program; one that sheds nothing for an event that belongs to none."""
+    return program_for(record.event, picture.programs) or Program("none", record.event.program)

@@ -1,0 +1,305 @@
+"""From events to obligations to one ceiling, with the source that binds.
+
+An obligation is what one source asks of the site over time: straight lines of import limit, W. The
+ceiling at an instant is the lowest of them; ties go to the earlier listed, and the binding source
+is always named. Nothing here knows the present: a timeline is a function of time.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import accumulate
+
+from agent.core.event import Event, EventRecord, Opt
+from agent.core.program import Ask, Program, ask_of, describe_ask, limit_of
+
+REBOUND_TOLERANCE = 0.01
+"""Noise about the level before an event that the rebound guard lets through, as a share of it."""
+
+BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class SourceKind(StrEnum):
+    """Who asks."""
+
+    EVENT = "event"
+    SITE = "site limit"
+    REBOUND = "rebound guard"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Who asks, for people and for the ledger."""
+
+    kind: SourceKind
+    name: str
+    """The event's id, or what limits the site."""
+    detail: str = ""
+
+    def __str__(self) -> str:
+        """`event ev-1 (25 % below baseline)`."""
+        return f"{self.kind} {self.name}" + (f" ({self.detail})" if self.detail else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A limit over one stretch: a straight line from `from_w` to `to_w`."""
+
+    start: datetime
+    end: datetime | None
+    """None: open-ended, and level."""
+    from_w: float
+    to_w: float
+
+    def limit_at(self, at: datetime) -> float:
+        """The limit at an instant within the segment, W."""
+        if self.end is None or self.from_w == self.to_w:
+            return self.to_w
+        passed = (at - self.start) / (self.end - self.start)
+        return self.from_w + (self.to_w - self.from_w) * passed
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What one source asks over time. Segments are in order, contiguous or with gaps."""
+
+    source: Source
+    segments: tuple[Segment, ...]
+    margin: float = 0.0
+    """Share of the limit to aim below it."""
+    firm: bool = False
+    """Whether the caps, not only the expected draw, must add up to the limit."""
+
+    def limit_at(self, at: datetime) -> float | None:
+        """The limit in force at `at`, W; None when none is. A segment holds its start, not its end."""
+        position = bisect_right(self.segments, at, key=lambda segment: segment.start) - 1
+        if position < 0:
+            return None
+        segment = self.segments[position]
+        return segment.limit_at(at) if segment.end is None or at < segment.end else None
+
+    def until(self) -> datetime | None:
+        """When it asks for nothing any more; None when open-ended."""
+        return self.segments[-1].end
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The one binding import limit at an instant, with the source that binds."""
+
+    limit_w: float
+    source: Source
+    margin: float = 0.0
+    firm: bool = False
+    until: datetime | None = None
+    """When the binding source lets go altogether; None when open-ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """All obligations together."""
+
+    obligations: tuple[Obligation, ...] = ()
+
+    def ceiling_at(self, at: datetime) -> Ceiling | None:
+        """The lowest limit in force at `at` and its source; None when nothing limits the site.
+
+        Firmness is inherited from every obligation in force: a cheap one that binds must not
+        loosen the guarantee that a firm one was given.
+        """
+        in_force = [(limit, o) for o in self.obligations if (limit := o.limit_at(at)) is not None]
+        if not in_force:
+            return None
+        limit_w, binding = min(in_force, key=lambda pair: pair[0])
+        firm = any(o.firm for _, o in in_force)
+        return Ceiling(limit_w, binding.source, binding.margin, firm, binding.until())
+
+    def next_change(self, at: datetime) -> datetime | None:
+        """The next instant after `at` at which any obligation begins, bends or ends."""
+        edges = (
+            edge
+            for o in self.obligations
+            for segment in o.segments
+            for edge in (segment.start, segment.end)
+            if edge is not None and edge > at
+        )
+        return min(edges, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The stretches of one event: ramp, hold, ramp, with everything that shifts them applied.
+
+    An event that ended early may let go (`hold_until`) before it was to hold (`hold_from`).
+    """
+
+    ramp_from: datetime
+    hold_from: datetime
+    hold_until: datetime | None
+    """None: until cancelled."""
+    done_at: datetime | None
+
+    @property
+    def acted(self) -> bool:
+        """Whether the event ends after it begins to act at all."""
+        return self.hold_until is None or self.ramp_from < self.hold_until
+
+
+def window_of(record: EventRecord, program: Program) -> Window:
+    """When an event ramps, holds and lets go.
+
+    A positive ramp lies before the start and a positive recovery after the end (2.0b x-eiRampUp,
+    x-eiRecovery); the program's own ramps lie after each.
+    """
+    event = record.event
+    start = event.starts_at + record.start_shift
+    end = None if event.duration is None else start + event.duration
+    if record.ended_at is not None:
+        end = record.ended_at if end is None else min(end, record.ended_at)
+    ramp_from, hold_from = _transition(start, -_ramp_down(event, program))
+    if end is None:
+        return Window(ramp_from, hold_from, None, None)
+    return Window(ramp_from, hold_from, *_transition(end, _ramp_up(event, program)))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an event asks from `at` until its next step. No asks: normal."""
+
+    at: datetime
+    asks: tuple[Ask, ...]
+
+
+def steps_of(record: EventRecord, program: Program, max_import_w: float) -> tuple[Step, ...]:
+    """The event cut at every interval's edge, shifted by its drawn start.
+
+    Several signals may ask at once and cannot be compared without a baseline, so each step keeps
+    them all.
+    """
+    shift = record.start_shift
+    pieces = [(s.kind, piece) for s in record.event.signals for piece in s.intervals]
+    edges = {piece.start for _, piece in pieces} | {piece.end for _, piece in pieces if piece.end}
+    return tuple(
+        Step(
+            edge + shift,
+            tuple(
+                ask
+                for kind, piece in pieces
+                if piece.start <= edge
+                and (piece.end is None or edge < piece.end)
+                and (ask := ask_of(kind, piece.value, program, max_import_w)) is not None
+            ),
+        )
+        for edge in sorted(edges)
+    )
+
+
+def obligations_of(
+    record: EventRecord, program: Program, max_import_w: float, expected_w: float, guard_s: float
+) -> tuple[Obligation, ...]:
+    """What an event asks of the site over time, and the guard against a rebound after it.
+
+    `expected_w` stands in for the level before the event while that is not frozen yet. The guard
+    holds the site at that level for `guard_s` after an event that shed.
+    """
+    window = window_of(record, program)
+    steps = steps_of(record, program, max_import_w)
+    asks = next((step.asks for step in steps if step.asks), None)
+    if asks is None or not window.acted or not _takes_part(record, program):
+        return ()
+    baseline_w, before_w = expected_w, expected_w
+    if record.baseline is not None:
+        baseline_w = record.baseline.power_w
+        before_w = max(baseline_w, record.baseline.peak_w)
+    limits = [min((limit_of(a, baseline_w) for a in step.asks), default=None) for step in steps]
+    top_w = max(before_w, *(limit_w for limit_w in limits if limit_w is not None))
+    levels = [
+        (step.at, top_w if limit_w is None else limit_w)
+        for step, limit_w in zip(steps, limits, strict=True)
+    ]
+    source = Source(SourceKind.EVENT, record.event.event_id, describe_ask(asks[0]))
+    segments = _profile(window, levels, top_w, record.event, program)
+    event = Obligation(source, segments, program.margin, program.firm)
+    shed = any(limit_w < before_w for _, limit_w in levels)
+    if window.done_at is None or record.baseline is None or not shed:
+        return (event,)
+    until = window.done_at + timedelta(seconds=guard_s)
+    level_w = before_w * (1 + REBOUND_TOLERANCE)
+    guard = Source(SourceKind.REBOUND, record.event.event_id, "level before the event")
+    return (event, Obligation(guard, (Segment(window.done_at, until, level_w, level_w),)))
+
+
+def standing_limit(name: str, limit_w: float, margin: float = 0.0) -> Obligation:
+    """A limit without beginning or end: the site's own largest import."""
+    whole = Segment(BEGINNING, None, limit_w, limit_w)
+    return Obligation(Source(SourceKind.SITE, name), (whole,), margin)
+
+
+def _takes_part(record: EventRecord, program: Program) -> bool:
+    """Test events shed only where the program says so; what was left early still has its way back."""
+    if record.event.test and not program.shed_on_test:
+        return False
+    return record.opt.opt is Opt.IN or record.ended_at is not None
+
+
+def _transition(edge: datetime, length: timedelta) -> tuple[datetime, datetime]:
+    other = edge + length
+    return (edge, other) if length >= timedelta(0) else (other, edge)
+
+
+def _ramp_down(event: Event, program: Program) -> timedelta:
+    """Positive before the start, negative after it."""
+    if event.ramp_down is not None:
+        return event.ramp_down
+    return -timedelta(seconds=program.ramp_down_s)
+
+
+def _ramp_up(event: Event, program: Program) -> timedelta:
+    """Positive after the end, negative before it."""
+    return event.ramp_up if event.ramp_up is not None else timedelta(seconds=program.ramp_up_s)
+
+
+def _profile(
+    window: Window,
+    levels: Sequence[tuple[datetime, float]],
+    top_w: float,
+    event: Event,
+    program: Program,
+) -> tuple[Segment, ...]:
+    """Straight lines from the top level through the event's levels and back to the top."""
+    bends: list[tuple[datetime, datetime, float]] = []
+    current_w = top_w
+    for position, (at, limit_w) in enumerate(levels):
+        if window.hold_until is not None and at >= window.hold_until:
+            break
+        if position == 0:
+            bends.append((window.ramp_from, window.hold_from, limit_w))
+        elif limit_w < current_w:
+            bends.append((*_transition(at, -_ramp_down(event, program)), limit_w))
+        else:
+            bends.append((*_transition(at, _ramp_up(event, program)), limit_w))
+        current_w = limit_w
+    if window.hold_until is not None and window.done_at is not None:
+        bends.append((window.hold_until, window.done_at, top_w))
+    return tuple(_lines(bends, top_w, window.done_at))
+
+
+def _lines(
+    bends: Sequence[tuple[datetime, datetime, float]], top_w: float, done_at: datetime | None
+) -> Iterator[Segment]:
+    """Join bends (begin, reach, level) into contiguous segments; the next bend cuts this one short."""
+    begins = list(accumulate((begin for begin, _, _ in bends), max))
+    level_w = top_w
+    for begin, following, (_, reach, target_w) in zip(
+        begins, [*begins[1:], done_at], bends, strict=True
+    ):
+        full = max(reach, begin)
+        stop = full if following is None else min(full, following)
+        line = Segment(begin, full, level_w, target_w)
+        level_w = target_w if stop == full else line.limit_at(stop)
+        if stop > begin:
+            yield Segment(begin, stop, line.from_w, level_w)
+        if following is None or following > stop:
+            yield Segment(stop, following, level_w, level_w)

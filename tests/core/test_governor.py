@@ -1,0 +1,95 @@
+"""Rule 11: a network message can never exceed the local governor."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.governor import HOUR_S, Governor, govern
+from agent.core.timeline import Ceiling, Source, SourceKind
+from tests.core.build import POLICY
+
+SOURCE = Source(SourceKind.EVENT, "ev-1")
+
+
+def play(limits_w, policy, power_w=40_000.0, spacing_s=1.0, free=False):
+    """What comes through when these ceilings are asked for one after the other."""
+    governor, through = Governor(), []
+    for number, limit_w in enumerate(limits_w):
+        asked = Ceiling(limit_w, SOURCE)
+        governor, ceiling = govern(governor, asked, power_w, policy, number * spacing_s, free=free)
+        through.append(ceiling.limit_w)
+        if power_w is not None:
+            power_w = min(power_w, ceiling.limit_w)
+    return through, governor
+
+
+def test_without_bounds_everything_comes_through():
+    free = replace(POLICY, dwell_s=0.0)
+    assert play([100_000, 30_000, 100_000], free)[0] == [100_000, 30_000, 100_000]
+
+
+def test_no_message_pushes_the_site_below_its_smallest_import():
+    through, governor = play([100_000, 0], replace(POLICY, min_import_w=10_000.0))
+    assert through == [100_000, 10_000]
+    assert "10 kW" in governor.note
+
+
+def test_falls_start_at_the_power_and_keep_to_the_slew():
+    slow = replace(POLICY, slew_down_w_per_s=1_000.0)
+    assert play([100_000, 30_000, 30_000], slow)[0] == [100_000, 39_000, 38_000]
+
+
+def test_rises_keep_to_the_slew():
+    slow = replace(POLICY, slew_up_w_per_s=1_000.0, dwell_s=0.0)
+    assert play([30_000, 40_000, 40_000], slow)[0] == [30_000, 31_000, 32_000]
+
+
+def test_after_a_fall_nothing_rises_for_the_dwell():
+    lazy = replace(POLICY, dwell_s=3.0)
+    assert play([100_000, 30_000, 50_000, 50_000, 50_000], lazy)[0] == [
+        100_000,
+        30_000,
+        30_000,
+        30_000,
+        50_000,
+    ]
+
+
+def test_an_operator_who_calls_it_off_does_not_wait():
+    assert play([100_000, 30_000, 50_000], POLICY, free=True)[0][-1] == 50_000
+
+
+def test_a_toggling_message_stays_down_after_so_many_turns():
+    toggling = [100_000 if n % 2 else 30_000 for n in range(60)]
+    through, governor = play(toggling, replace(POLICY, dwell_s=0.0, max_turns_per_h=3))
+    assert through.count(100_000) == 1 + 3, "the first rise turns nothing"
+    assert through[-1] == 30_000
+    assert "stays down" in governor.note
+
+
+def test_turns_are_forgotten_after_an_hour():
+    policy = replace(POLICY, dwell_s=0.0, max_turns_per_h=1)
+    assert play([30_000, 100_000, 30_000, 100_000], policy, spacing_s=HOUR_S)[0][-1] == 100_000
+
+
+limits = st.lists(st.floats(0, 200_000), min_size=2, max_size=60)
+
+
+@given(limits, st.floats(100, 5_000), st.floats(0, 50_000), st.integers(1, 5))
+def test_whatever_is_asked_every_bound_holds(asked, slew, smallest, turns):
+    policy = replace(
+        POLICY,
+        min_import_w=smallest,
+        slew_down_w_per_s=slew,
+        slew_up_w_per_s=slew,
+        dwell_s=2.0,
+        max_turns_per_h=turns,
+    )
+    through, governor = play(asked, policy, power_w=None)
+    assert all(limit_w >= smallest for limit_w in through)
+    assert all(
+        abs(after - before) <= slew + 1e-6
+        for before, after in zip(through, through[1:], strict=False)
+    )
+    assert len(governor.turns_s) <= turns
