@@ -1,0 +1,1 @@
+"""The cycle: observe, decide, act, publish; and the operator's hand on it."""

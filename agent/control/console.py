@@ -1,0 +1,195 @@
+"""The operator's hand on the agent: a local Unix socket, one JSON object a line each way.
+
+Everything that changes something comes this way and no other. The kernel says who is calling
+(SO_PEERCRED); root, the agent's own user and the members of its group may, and what they do is
+recorded with who, when and why. Opting out and the local stop win over everything.
+"""
+
+import asyncio
+import grp
+import json
+import logging
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agent.clock import Clock
+from agent.control.keeper import Keeper
+from agent.core.event import EventRecord, Opt, OptDecision
+from agent.core.lifecycle import opted_in, opted_out
+from agent.core.picture import Stop
+from agent.errors import CommandError, StoreBusyError
+from agent.store.audit import AuditLine
+
+log = logging.getLogger(__name__)
+
+LONGEST_LINE = 1 << 16
+_PEER = struct.Struct("3i")
+
+Reply = dict[str, Any]
+
+
+class Console:
+    """Serves the control socket."""
+
+    def __init__(
+        self,
+        path: Path,
+        keeper: Keeper,
+        clock: Clock,
+        view: Callable[[], Reply | None],
+        changed: Callable[[EventRecord | None], None],
+    ) -> None:
+        """`changed` is called after every change, with the event's record where it was one's opt."""
+        self._path = path
+        self._keeper = keeper
+        self._clock = clock
+        self._view = view
+        self._changed = changed
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. Raises `StoreBusyError` when another agent already does."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if await _answers(self._path):
+            raise StoreBusyError(f"another agent is listening on {self._path}")
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o117)
+        try:
+            self._server = await asyncio.start_unix_server(
+                self._serve, self._path, limit=LONGEST_LINE
+            )
+        finally:
+            os.umask(mask)
+
+    async def stop(self) -> None:
+        """Stop listening and remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            reply = await self._answer(reader, writer)
+            writer.write(json.dumps(reply).encode() + b"\n")
+            await writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
+        try:
+            who = _caller(writer.get_extra_info("socket"))
+            async with asyncio.timeout(5.0):
+                line = await reader.readline()
+            request = json.loads(line)
+            if not isinstance(request, dict):
+                raise CommandError("a request is one JSON object")
+            return {"ok": True, **await self._obey(request, who)}
+        except CommandError as error:
+            return {"ok": False, "error": str(error)}
+        except TimeoutError:
+            return {"ok": False, "error": "no request came within 5 s"}
+        except ValueError as error:
+            return {"ok": False, "error": f"the request is not one line of JSON: {error}"}
+
+    async def _obey(self, request: Reply, who: str) -> Reply:
+        command = request.get("command")
+        why = str(request.get("why") or "no reason given")
+        match command:
+            case "status":
+                view = self._view()
+                if view is None:
+                    raise CommandError("the agent has not completed its first cycle yet")
+                return {"view": view}
+            case "opt-out":
+                return await self._opt(request, Opt.OUT, who, why)
+            case "opt-in":
+                return await self._opt(request, Opt.IN, who, why)
+            case "pause":
+                return await self._stop(who, why)
+            case "resume":
+                return await self._resume(who, why)
+            case _:
+                raise CommandError(f"unknown command {command!r}")
+
+    async def _opt(self, request: Reply, opt: Opt, who: str, why: str) -> Reply:
+        record = self._find(str(request.get("event", "")), request.get("ven"))
+        now = self._clock.now()
+        decided = replace(record, opt=OptDecision(opt, f"operator {who}", now, why))
+        changed = opted_out(decided, now) if opt is Opt.OUT else opted_in(decided)
+        line = AuditLine(now, who, f"opt {opt} of event {record.event.event_id}", why)
+        await self._keeper.put_event(changed, line)
+        log.warning("%s opted %s of event %s: %s", who, opt, record.event.event_id, why)
+        self._changed(changed)
+        return {"said": f"opted {opt} of event {record.event.event_id}"}
+
+    async def _stop(self, who: str, why: str) -> Reply:
+        if self._keeper.stop is not None:
+            raise CommandError(
+                f"already stopped by {self._keeper.stop.by}: {self._keeper.stop.why}"
+            )
+        now = self._clock.now()
+        await self._keeper.put_stop(Stop(now, who, why), AuditLine(now, who, "local stop", why))
+        log.warning("%s stopped the agent: %s", who, why)
+        self._changed(None)
+        return {"said": "stopped: everything held is let go, nothing new is set until resume"}
+
+    async def _resume(self, who: str, why: str) -> Reply:
+        if self._keeper.stop is None:
+            raise CommandError("the agent is not stopped")
+        now = self._clock.now()
+        await self._keeper.put_stop(None, AuditLine(now, who, "local stop lifted", why))
+        log.warning("%s lifted the local stop: %s", who, why)
+        self._changed(None)
+        return {"said": "resumed: events under way are taken up again"}
+
+    def _find(self, event_id: str, ven: object) -> EventRecord:
+        found = [
+            record
+            for (owner, known), record in self._keeper.records.items()
+            if known == event_id and ven in (None, owner)
+        ]
+        if not found:
+            raise CommandError(f"no event {event_id!r}; `flexload events` lists them")
+        if len(found) > 1:
+            owners = ", ".join(sorted(record.event.ven for record in found))
+            raise CommandError(
+                f"event {event_id!r} is known to several VENs ({owners}): name one with --ven"
+            )
+        return found[0]
+
+
+def _caller(connection: socket.socket) -> str:
+    """The caller's user name, if it may command us. Raises `CommandError` when it may not."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    _, uid, gid = _PEER.unpack(raw)
+    try:
+        user = pwd.getpwuid(uid)
+        name, groups = user.pw_name, {user.pw_gid, gid}
+        groups |= {g.gr_gid for g in grp.getgrall() if name in g.gr_mem}
+    except KeyError:
+        name, groups = str(uid), {gid}
+    if uid not in (0, os.geteuid()) and os.getegid() not in groups:
+        raise CommandError(f"user {name} may not command this agent")
+    return name
+
+
+async def _answers(path: Path) -> bool:
+    """Whether a live process listens on a socket; a stale file does not."""
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,96 @@
+"""The events and what the site decided about each."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent.core.event import EventRecord
+from agent.store.database import Database
+
+Key = tuple[str, str]
+
+_RECORD = TypeAdapter(EventRecord)
+
+
+class EventBook:
+    """All event records: on disk, and in memory for the control cycle to read at any time.
+
+    What could not be written for lack of room is held in memory, counted in `unsaved`, and written
+    with the next change or by `flush`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._records: dict[Key, EventRecord] = {}
+        self._unsaved: set[Key] = set()
+        self.unreadable: tuple[str, ...] = ()
+        """Rows that could not be understood, a sentence each; they are left as they are."""
+        self._load()
+
+    @property
+    def records(self) -> Mapping[Key, EventRecord]:
+        """All records by (VEN, event id); a live view."""
+        return MappingProxyType(self._records)
+
+    @property
+    def unsaved(self) -> int:
+        """How many records are not on disk yet."""
+        return len(self._unsaved)
+
+    def put(self, *records: EventRecord) -> None:
+        """Keep records. In memory at once; raises `StoreError` when they are not on disk after all."""
+        for record in records:
+            self._records[record.key] = record
+            self._unsaved.add(record.key)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is not on disk yet. Raises `StoreError` or one of its kinds."""
+        if not self._unsaved:
+            return
+        keys = tuple(self._unsaved)
+        with self._database.transaction() as connection:
+            for key in keys:
+                document = _RECORD.dump_json(self._records[key]).decode()
+                connection.execute(
+                    "INSERT OR REPLACE INTO events VALUES (?, ?, ?)", (*key, document)
+                )
+        self._unsaved.difference_update(keys)
+
+    def forget(self, keys: tuple[Key, ...]) -> None:
+        """Remove records for good."""
+        with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM events WHERE ven = ? AND event_id = ?", keys)
+        for key in keys:
+            self._records.pop(key, None)
+            self._unsaved.discard(key)
+
+    def older_than(self, at: datetime) -> tuple[Key, ...]:
+        """Keys of events that ended before `at`, for forgetting."""
+        return tuple(
+            key
+            for key, record in self._records.items()
+            if (end := _end_of(record)) is not None and end < at
+        )
+
+    def _load(self) -> None:
+        unreadable = []
+        for row in self._database.query("SELECT ven, event_id, record FROM events"):
+            try:
+                record = _RECORD.validate_json(row["record"])
+            except ValidationError as error:
+                unreadable.append(
+                    f"event {row['event_id']} of {row['ven']}: {error.error_count()} faults"
+                )
+                continue
+            self._records[record.key] = record
+        self.unreadable = tuple(unreadable)
+
+
+def _end_of(record: EventRecord) -> datetime | None:
+    if record.ended_at is not None:
+        return record.ended_at
+    duration = record.event.duration
+    return None if duration is None else record.event.starts_at + record.start_shift + duration

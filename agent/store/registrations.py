@@ -1,0 +1,99 @@
+"""How each VEN is registered with its VTN, and which reports were asked of it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pydantic import TypeAdapter, ValidationError
+
+from agent.core.event import Opt
+from agent.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """One report that a VTN asked for and has not cancelled."""
+
+    request_id: str
+    specifier_id: str
+    r_ids: tuple[str, ...]
+    granularity: timedelta
+    """Length of one interval; zero: one value a report."""
+    back_duration: timedelta
+    """How often to report; zero: once."""
+    sent_through: datetime
+    """Everything before this instant has arrived at the VTN."""
+    ends_at: datetime | None = None
+    """Nothing after this instant is asked for; None: until cancelled."""
+    dormant: bool = False
+    """Asked for under an earlier registration: silent, until the VTN asks anew and the new request
+    goes on from `sent_through`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a VTN has acknowledged being told of one event."""
+
+    event_id: str
+    revision: int
+    opt: Opt
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One VEN's standing with its VTN."""
+
+    ven: str
+    ven_id: str
+    registration_id: str
+    vtn_id: str
+    poll_s: float
+    """The period between polls that the VTN asked for, s; zero: it asked for none."""
+    requests: tuple[ReportRequest, ...] = ()
+    vtn_url: str = ""
+    """Where it is registered."""
+    offered: str = ""
+    """A digest of the reports last offered under this registration; empty: none yet."""
+    answers: tuple[Answer, ...] = ()
+    """The last acknowledged answer on each event."""
+
+    def with_request(self, request: ReportRequest) -> "Registration":
+        """With one report request added, or replaced where its id is known."""
+        others = tuple(r for r in self.requests if r.request_id != request.request_id)
+        return replace(self, requests=(*others, request))
+
+    def without_request(self, request_id: str) -> "Registration":
+        """Without one report request."""
+        return replace(self, requests=tuple(r for r in self.requests if r.request_id != request_id))
+
+
+_REGISTRATION = TypeAdapter(Registration)
+
+
+class Registrations:
+    """Registrations by VEN. Every write is on disk when it returns, or has raised `StoreError`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, ven: str) -> Registration | None:
+        """The registration of a VEN; None when it has none, or an unreadable one."""
+        rows = self._database.query("SELECT registration FROM registrations WHERE ven = ?", (ven,))
+        if not rows:
+            return None
+        try:
+            return _REGISTRATION.validate_json(rows[0]["registration"])
+        except ValidationError:
+            return None
+
+    def put(self, registration: Registration) -> None:
+        """Keep a registration."""
+        document = _REGISTRATION.dump_json(registration).decode()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO registrations VALUES (?, ?)", (registration.ven, document)
+            )
+
+    def drop(self, ven: str) -> None:
+        """Forget a registration."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM registrations WHERE ven = ?", (ven,))
