@@ -96,6 +96,7 @@ def sample_of(decision: Decision, inputs: Inputs, power_w: float | None) -> Samp
         else ceiling.limit_w,
         gpus_w=sum(draws_w),
         override=inputs.stopped_at is not None or left,
+        restrained=bool(inputs.ledger),
     )
 
 

@@ -54,12 +54,12 @@ class Restorer:
         dropped: list[str] = []
         failed: dict[str, str] = {}
         for attempt in range(ATTEMPTS):
-            if attempt:
-                await self._clock.sleep(BATCH_SPACING_S)
             now = self._clock.instant()
             entries = self.due(now) if only_expired else self._ledger.entries
             if not entries:
                 break
+            if attempt:
+                await self._clock.sleep(BATCH_SPACING_S)
             snapshot, jobs_listed = await self._equipment.observe(now.at)
             observed = Observed(
                 gpus={gpu.uuid: gpu for gpu in snapshot.gpus},

@@ -27,16 +27,20 @@ def meter_before(
 ) -> Baseline | None:
     """The baseline of an event that begins to act at `at`.
 
-    From the usable samples in the `window` before it. When they cover less than half of it, or of
-    its last 20 s where it is longer, the site's expected draw stands in; None when that is unknown.
+    From the usable samples in the `window` before it, without those taken while we restrained the
+    site already. When they cover less than half of it, or of its last 20 s where it is longer, the
+    site's expected draw stands in; None when that is unknown.
     """
     usable = [
         (s.at, s.power_w)
         for s in samples
-        if at - window <= s.at < at and s.power_w is not None and s.quality is not MeterQuality.BAD
+        if at - window <= s.at < at
+        and s.power_w is not None
+        and s.quality is not MeterQuality.BAD
+        and not s.restrained
     ]
     needed_s = ENOUGH_SHARE * min(window, SHORT).total_seconds()
-    covered_s = (at - usable[0][0]).total_seconds() if usable else 0.0
+    covered_s = (usable[-1][0] - usable[0][0]).total_seconds() if usable else 0.0
     if len(usable) < 2 or covered_s < needed_s:
         if expected_w is None:
             return None
@@ -44,7 +48,7 @@ def meter_before(
             expected_w, expected_w, "expected draw of the site", frozen_at, estimated=True
         )
     power_w = sum(value for _, value in usable) / len(usable)
-    text = f"mean of the {_span(covered_s)} before"
+    text = f"mean of the {_span((at - usable[0][0]).total_seconds())} before"
     return Baseline(power_w, highest_mean(usable, PEAK_WINDOW), text, frozen_at)
 
 

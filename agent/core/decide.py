@@ -98,11 +98,11 @@ def decide(
     observed = Observed(
         gpus={gpu.uuid: gpu for gpu in snapshot.gpus},
         workloads={workload.workload_id: workload for workload in snapshot.workloads},
-        blocked=held.blocked,
+        blocked=blocked(memory, now.boot_s),
         fought=_fought(memory, policy),
         jobs_listed=inputs.jobs_listed,
     )
-    lease, renew_s = _lease(timeline, now, policy)
+    lease, renew_s = _lease(timeline, plan, now, policy)
     demands_w = _demands(snapshot, estimates)
     actions = reconcile(plan, observed, inputs.ledger, demands_w, now, lease, renew_s)
     memory = replace(memory, reasserts=count_reasserts(memory.reasserts, actions, inputs.ledger))
@@ -143,7 +143,7 @@ def _plan(
         or inputs.stopped_at is not None
     )
     governor, ceiling = govern(memory.governor, ceiling, power_w, policy, now.boot_s, free=free)
-    asked = _asked_now(timeline, now.at)
+    asked = _asked(timeline, now.at)
     if memory.meter_lost_at_s is not None and asked:
         lost_s = now.boot_s - memory.meter_lost_at_s
         ceiling = replace(ceiling, firm=ceiling.firm or lost_s > policy.meter_grace_s)
@@ -264,25 +264,28 @@ def _program(record: EventRecord, programs: tuple[Program, ...]) -> Program:
     return program_for(record.event, programs) or Program("none", record.event.program)
 
 
-def _asked_now(timeline: Timeline, at: datetime) -> list[Obligation]:
-    """The events' obligations in force now."""
+def _asked(timeline: Timeline, at: datetime) -> list[Obligation]:
+    """The events' obligations in force, now or as far as the plan looks ahead."""
     return [
         o
         for o in timeline.obligations
-        if o.source.kind is SourceKind.EVENT and o.limit_at(at) is not None
+        if o.source.kind is SourceKind.EVENT
+        and (o.limit_at(at) is not None or o.limit_at(at + LOOKAHEAD) is not None)
     ]
 
 
-def _lease(timeline: Timeline, now: Instant, policy: Policy) -> tuple[Instant, float]:
-    """Until when what is set now may stand, and how far an entry may be off before it is renewed."""
-    ends = [o.until() for o in _asked_now(timeline, now.at)]
+def _lease(timeline: Timeline, plan: Plan, now: Instant, policy: Policy) -> tuple[Instant, float]:
+    """Until when what is set now may stand, and how far an entry may be off before it is renewed.
+
+    As long as the last event in force (or about to be) asks, and the grace. An open-ended event and
+    the site's own limit are leased for longer at a time, the guard after an event for the grace.
+    """
+    ends = [o.until() for o in _asked(timeline, now.at)]
     known = [end for end in ends if end is not None]
-    if known and len(known) == len(ends):
-        grace_s = policy.lease_grace_s
-        until = max(known)
-    else:
-        grace_s = policy.open_lease_s
-        until = None
+    until = max(known) if known and len(known) == len(ends) else None
+    guards = plan.ceiling is not None and plan.ceiling.source.kind is SourceKind.REBOUND
+    short = until is not None or (guards and not ends)
+    grace_s = policy.lease_grace_s if short else policy.open_lease_s
     return lease_for(until, now, timedelta(seconds=grace_s)), grace_s / 2
 
 
@@ -296,7 +299,7 @@ def _held(inputs: Inputs, memory: Memory) -> Held:
             for e in inputs.ledger
             if e.lever is Lever.PAUSE
         },
-        blocked=blocked(memory, inputs.now.boot_s),
+        doubtful=frozenset(memory.blocks),
     )
 
 

@@ -48,14 +48,19 @@ def update(
         if workload.state is WorkloadState.PAUSED
         for uuid in workload.gpus
     }
-    owned = {uuid for workload in snapshot.workloads for uuid in workload.gpus}
+    at_work = {
+        uuid
+        for workload in snapshot.workloads
+        if workload.state is WorkloadState.RUNNING
+        for uuid in workload.gpus
+    }
     demand_w = {
         gpu.uuid: _demand(
             gpu,
             estimates.demand_w.get(gpu.uuid, remembered_w.get(gpu.uuid)),
             dt_s,
-            frozen=gpu.uuid in paused or (gpu.uuid in remembered_w and _binds(gpu)),
-            idle=gpu.uuid not in owned,
+            frozen=gpu.uuid in remembered_w and (gpu.uuid in paused or _binds(gpu)),
+            idle=gpu.uuid not in at_work,
         )
         for gpu in snapshot.gpus
     }
@@ -84,7 +89,7 @@ def _demand(gpu: Gpu, known_w: float | None, dt_s: float, *, frozen: bool, idle:
     if known_w is None:
         return gpu.power_w
     if frozen:
-        return max(known_w, gpu.power_w)
+        return gpu.power_w if gpu.power_w > (1 + NEAR) * known_w else known_w
     difference_w = gpu.power_w - known_w
     if abs(difference_w) <= NEAR * known_w or (idle and difference_w < 0):
         time_s = _NEAR_TIME_S
@@ -101,9 +106,13 @@ def _binds(gpu: Gpu) -> bool:
 
 
 def _other(known_w: float | None, snapshot: Snapshot, dt_s: float) -> float | None:
+    """Learnt only from a snapshot that is good throughout: what a silent GPU draws would end up in
+    it.
+    """
     gpus_w = _gpu_sum(snapshot)
     meter = snapshot.meter
-    if meter.power_w is None or meter.quality is MeterQuality.BAD or gpus_w is None:
+    sick = any(gpu.health is not Health.OK for gpu in snapshot.gpus)
+    if meter.power_w is None or meter.quality is MeterQuality.BAD or gpus_w is None or sick:
         return known_w
     seen_w = max(0.0, meter.power_w - snapshot.watts_per_gpu_watt * gpus_w)
     if known_w is None:

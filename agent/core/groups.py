@@ -22,8 +22,8 @@ class Held:
     """By GPU: the limit that our cap replaced, W."""
     paused_s: Mapping[str, float] = field(default_factory=dict)
     """By workload id: for how long it has been paused by us."""
-    blocked: Collection[str] = ()
-    """GPUs and workloads that refused or did not answer lately: not to be counted on."""
+    doubtful: Collection[str] = ()
+    """GPUs and workloads whose last command failed: tried again, and not counted on meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,9 @@ class Group:
     name: str
     workload_id: str | None
     gpus: tuple[Gpu, ...]
+    """Those that are counted on."""
+    tried: tuple[Gpu, ...]
+    """Those that get the same cap though their last command failed, and are counted as they are."""
     each_w: float
     """Mean unrestrained draw of one GPU, W."""
     floor_w: float
@@ -86,19 +89,16 @@ def groups_of(
     groups: list[Group] = []
     acted_on: set[str] = set()
     for workload in (*snapshot.workloads, *spare):
-        members = tuple(gpus[uuid] for uuid in workload.gpus if _usable(uuid, gpus, held))
+        well = [gpus[u] for u in workload.gpus if u in gpus and gpus[u].health is Health.OK]
+        members = tuple(gpu for gpu in well if gpu.uuid not in held.doubtful)
+        tried = tuple(gpu for gpu in well if gpu.uuid in held.doubtful)
         if members and _flexible(workload, held):
-            groups.append(_group(workload, members, estimates, held, policy, firm=firm))
+            groups.append(_group(workload, members, tried, estimates, held, policy, firm=firm))
             acted_on.update(gpu.uuid for gpu in members)
     fixed_w = sum(
         _fixed_draw(gpu, estimates, firm=firm) for uuid, gpu in gpus.items() if uuid not in acted_on
     )
     return groups, fixed_w
-
-
-def _usable(uuid: str, gpus: Mapping[str, Gpu], held: Held) -> bool:
-    gpu = gpus.get(uuid)
-    return gpu is not None and gpu.health is Health.OK and uuid not in held.blocked
 
 
 def _flexible(workload: Workload, held: Held) -> bool:
@@ -113,6 +113,7 @@ def _flexible(workload: Workload, held: Held) -> bool:
 def _group(
     workload: Workload,
     members: tuple[Gpu, ...],
+    tried: tuple[Gpu, ...],
     estimates: Estimates,
     held: Held,
     policy: Policy,
@@ -142,6 +143,7 @@ def _group(
         name=workload.name,
         workload_id=workload.workload_id if workload.terms.may_pause else None,
         gpus=members,
+        tried=tried,
         each_w=each_w,
         floor_w=floor_w,
         value=value,
@@ -156,7 +158,7 @@ def _group(
 
 
 def _may_pause(workload: Workload, paused_s: float | None, held: Held) -> bool:
-    if not workload.terms.may_pause or workload.workload_id in held.blocked:
+    if not workload.terms.may_pause or workload.workload_id in held.doubtful:
         return False
     longest_s = workload.terms.max_pause_s
     return longest_s is None or paused_s is None or paused_s < longest_s

@@ -27,8 +27,10 @@ class Plan:
     """By GPU."""
     pauses: Mapping[str, str] = field(default_factory=dict)
     """Workload id to reason."""
+    exhausted: bool = False
+    """Whether nothing more can be given: every lever is at its floor."""
     shortfall_w: float = 0.0
-    """How far the floors keep the site above its goal, W."""
+    """How far the floors keep the site above its ceiling, W."""
     short_because: tuple[str, ...] = ()
     """What stands in the way of the shortfall, each a sentence."""
 

@@ -61,17 +61,20 @@ def plan(
     bind = 1.0 if ceiling.firm else BINDING_SHARE
     caps_w = _settled(groups, choice, budget_w, slack_w, bind) or _allot(groups, choice, bind)
     drawn_w = _drawn(groups, choice.paused, caps_w, bind)
-    shortfall_w = gain * max(0.0, drawn_w - budget_w) if choice.short_w > 0 else 0.0
+    expected_w = other_w + gain * (fixed_w + drawn_w - trim_w)
+    exhausted = choice.short_w > 0
+    shortfall_w = max(0.0, expected_w - ceiling.limit_w) if exhausted else 0.0
     return Plan(
         ceiling=ceiling,
         goal_w=goal_w,
-        expected_w=other_w + gain * (fixed_w + drawn_w - trim_w),
+        expected_w=expected_w,
         caps=_caps(groups, choice, caps_w, held, ceiling),
         pauses={
             workload_id: f"{ceiling.source}: {groups[i].name} may be paused, caps alone fall short"
             for i in sorted(choice.paused)
             if (workload_id := groups[i].workload_id) is not None
         },
+        exhausted=exhausted,
         shortfall_w=shortfall_w,
         short_because=_obstacles(snapshot, groups, held, choice, other_w)
         if shortfall_w > 0
@@ -221,7 +224,7 @@ def _caps(
         if cap_w is None:
             continue
         why = "held while paused" if i in choice.paused else f"{group.name} gives"
-        for gpu in group.gpus:
+        for gpu in (*group.gpus, *group.tried):
             limit_w = limit_without_us(gpu, held)
             if cap_w < limit_w:
                 text = f"{ceiling.source}: {why} {limit_w - cap_w:.0f} W of {limit_w:.0f} W"
@@ -240,7 +243,7 @@ def _obstacles(
     ]
     unowned = sum(gpu.uuid not in owned and gpu.uuid not in acted_on for gpu in snapshot.gpus)
     silent = [f"{gpu.host}/{gpu.index}" for gpu in snapshot.gpus if gpu.health is not Health.OK]
-    refused = sum(gpu.uuid in held.blocked for gpu in snapshot.gpus)
+    refused = sum(gpu.uuid in held.doubtful for gpu in snapshot.gpus)
     at_floor = [group.name for i, group in enumerate(groups) if i not in choice.paused]
     reasons = [
         f"protected: {', '.join(protected)}" if protected else "",

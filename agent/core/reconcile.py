@@ -148,24 +148,23 @@ def _source(plan: Plan) -> str:
 def _hold_cap(
     wanted: Entry, entry: Entry | None, gpu: Gpu, observed: Observed, renew_s: float
 ) -> Iterator[Action]:
-    """Set, set again, confirm or renew one cap, or leave it: a lower limit that somebody else set
-    is not fought.
+    """Set, set again, confirm or renew one cap, or leave it.
+
+    A limit that somebody else put lower than ours asks for no more than we do: it is not fought.
     """
-    setpoint_w = wanted.setpoint_w
+    setpoint_w, found_w = wanted.setpoint_w, gpu.limit_w
     assert setpoint_w is not None
-    if gpu.health is not Health.OK or gpu.limit_w is None or gpu.uuid in observed.fought:
+    if gpu.health is not Health.OK or found_w is None or gpu.uuid in observed.fought:
         return
-    if (
-        entry is None
-        or entry.setpoint_w is None
-        or abs(entry.setpoint_w - setpoint_w) >= SAME_LIMIT_W
-    ):
+    if entry is None:
         yield Write(wanted)
-    elif abs(gpu.limit_w - setpoint_w) < SAME_LIMIT_W:
+    elif abs(found_w - setpoint_w) < SAME_LIMIT_W:
+        held = replace(wanted, written=entry.written, confirmed_w=setpoint_w)
         if entry.confirmed_w != setpoint_w or _renewal_due(entry, wanted, renew_s):
-            yield Confirm(replace(entry, confirmed_w=setpoint_w, lease=wanted.lease))
-    elif gpu.limit_w > setpoint_w or entry.is_ours(gpu.limit_w):
-        yield Write(replace(wanted, written=entry.written))
+            yield Confirm(held)
+    elif found_w > setpoint_w or entry.is_ours(found_w):
+        same = entry.setpoint_w is not None and abs(entry.setpoint_w - setpoint_w) < SAME_LIMIT_W
+        yield Write(replace(wanted, written=entry.written) if same else wanted)
 
 
 def _hold_pause(
@@ -186,18 +185,17 @@ def _let_go(entry: Entry, observed: Observed, now: Instant) -> Iterator[Action]:
     A GPU that is not listed may only be sick and come back with our limit on it, so its entry stays
     until a reboot has taken the limit away for certain.
     """
-    if entry.key in observed.blocked:
-        return
+    due = entry.key not in observed.blocked
     if entry.lever is Lever.PAUSE:
         workload = observed.workloads.get(entry.key)
         if workload is None and not observed.jobs_listed:
             return
         if workload is None or workload.state in (WorkloadState.ENDED, WorkloadState.PENDING):
             yield Drop(entry, f"{entry.key} is gone: nothing left to resume")
-        elif workload.state is WorkloadState.PAUSED:
-            yield Undo(entry)
-        else:
+        elif workload.state is WorkloadState.RUNNING:
             yield Drop(entry, "")
+        elif due:
+            yield Undo(entry)
         return
     gpu = observed.gpus.get(entry.key)
     if gpu is None:
@@ -208,7 +206,8 @@ def _let_go(entry: Entry, observed: Observed, now: Instant) -> Iterator[Action]:
     elif entry.original_w is None or abs(gpu.limit_w - entry.original_w) < SAME_LIMIT_W:
         yield Drop(entry, "")
     elif entry.is_ours(gpu.limit_w):
-        yield Undo(entry)
+        if due:
+            yield Undo(entry)
     else:
         yield Drop(
             entry,

@@ -19,6 +19,8 @@ class Sample:
     gpus_w: float | None = None
     override: bool = False
     """Whether the operator had stopped the agent, or left an event."""
+    restrained: bool = False
+    """Whether any cap or pause of ours was in force: such a sample is no part of a baseline."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def update(trim: Trim, plan: Plan, snapshot: Snapshot, estimates: Estimates, dt_
     """Take one cycle's reading into the trim; `plan` is the one that was in force until now.
 
     Without a lever in force there is nothing to trim and the trim is forgotten. Without a good meter
-    there is nothing to trim by, and in a shortfall nothing to trim with: both keep it as it is.
+    there is nothing to trim by, and with every lever at its floor nothing to trim with: both keep it as it is.
     """
     goal_w = plan.goal_w
     if goal_w is None or not (plan.caps or plan.pauses):
@@ -49,7 +49,7 @@ def update(trim: Trim, plan: Plan, snapshot: Snapshot, estimates: Estimates, dt_
     still_s = trim.still_s + dt_s if still else 0.0
     metered_w = snapshot.meter.power_w
     blind = metered_w is None or snapshot.meter.quality is MeterQuality.BAD
-    if metered_w is None or blind or still_s < SETTLE_S or plan.shortfall_w > 0:
+    if metered_w is None or blind or still_s < SETTLE_S or plan.exhausted:
         return Trim(trim.trim_w, 0.0, goal_w, still_s)
     error_now_w = goal_w - (metered_w + _dips(snapshot, estimates))
     error_w = trim.error_w + (error_now_w - trim.error_w) * (1 - math.exp(-dt_s / FILTER_S))

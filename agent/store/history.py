@@ -17,7 +17,8 @@ MIGRATIONS = (
         quality TEXT NOT NULL,
         ceiling_w REAL,
         gpus_w REAL,
-        override INTEGER NOT NULL
+        override INTEGER NOT NULL,
+        restrained INTEGER NOT NULL
     ) STRICT
     """,
 )
@@ -36,11 +37,19 @@ class History:
     def add(self, samples: Iterable[Sample]) -> None:
         """Keep samples. Raises `StoreError` or one of its kinds."""
         rows = [
-            (microseconds(s.at), s.power_w, s.quality.value, s.ceiling_w, s.gpus_w, int(s.override))
+            (
+                microseconds(s.at),
+                s.power_w,
+                s.quality.value,
+                s.ceiling_w,
+                s.gpus_w,
+                int(s.override),
+                int(s.restrained),
+            )
             for s in samples
         ]
         with self._database.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def between(self, start: datetime, end: datetime) -> tuple[Sample, ...]:
         """Samples with start <= at < end, in order."""
@@ -56,6 +65,7 @@ class History:
                 ceiling_w=row["ceiling_w"],
                 gpus_w=row["gpus_w"],
                 override=bool(row["override"]),
+                restrained=bool(row["restrained"]),
             )
             for row in rows
         )

@@ -1,5 +1,7 @@
 """The meter-before baseline."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core.baseline import highest_mean, meter_before
@@ -44,3 +46,12 @@ def test_bad_samples_do_not_count():
 
 def test_the_highest_mean_of_a_short_series_is_its_mean():
     assert highest_mean([(at(0), 10.0), (at(1), 20.0)], s(10)) == 15.0
+
+
+def test_samples_taken_while_we_restrained_the_site_do_not_count():
+    free = samples(-60, [50.0] * 30)
+    held = [replace(sample, restrained=True) for sample in samples(-30, [40.0] * 30)]
+    baseline = meter_before(free + held, at(0), s(60), None, at(0))
+    assert baseline is not None
+    assert baseline.power_w == 50.0
+    assert meter_before(held, at(0), s(60), 55.0, at(0)).power_w == 55.0

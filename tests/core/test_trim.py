@@ -48,8 +48,8 @@ def test_without_levers_in_force_it_is_forgotten():
     assert run(10_500.0, 5, run(10_500.0, 30), plan=replace(NO_PLAN, goal_w=10_000.0)) == Trim()
 
 
-def test_in_a_shortfall_it_neither_winds_up_nor_down():
-    short = replace(PLAN, shortfall_w=500.0)
+def test_with_every_lever_at_its_floor_it_neither_winds_up_nor_down():
+    short = replace(PLAN, exhausted=True)
     assert run(10_500.0, 600, plan=short).trim_w == 0.0
     assert run(9_500.0, 600, plan=short).trim_w == 0.0
 

@@ -1,0 +1,1 @@
+"""What the agent tells of itself: views, metrics, logs, the service manager. Renders, never decides."""

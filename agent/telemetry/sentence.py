@@ -1,0 +1,89 @@
+"""The status sentence: what is happening, why, and what comes next, in one line for a person."""
+
+from datetime import timedelta
+
+from agent.core.event import EventRecord
+from agent.core.lifecycle import Phase
+from agent.core.link import Link
+from agent.core.picture import Key, Picture, current_event, program_of
+from agent.core.program import Program, describe_ask
+from agent.core.timeline import SourceKind, Window, steps_of, window_of
+from agent.units import format_duration, format_power
+
+
+def sentence_of(picture: Picture, links: tuple[Link, ...]) -> str:
+    """One or two sentences, most important first."""
+    if picture.stop is not None:
+        main = (
+            f"Stopped by {picture.stop.by} ({picture.stop.why}): "
+            "reporting, acting on nothing until `flexload resume`."
+        )
+        return main + _returning(picture)
+    key = current_event(picture)
+    main = _normal(picture) if key is None else _event(key, picture)
+    return main + _shortfall(picture) + _lost(picture, links)
+
+
+def _event(key: Key, picture: Picture) -> str:
+    record = picture.records[key]
+    program = program_of(record, picture)
+    window = window_of(record, program)
+    name = f"{'Test event' if record.event.test else 'Event'} {key[1]}"
+    ceiling = picture.timeline.ceiling_at(picture.at)
+    now = format_power(picture.power_w) if picture.power_w is not None else "unknown power"
+    limit = "no limit" if ceiling is None else format_power(ceiling.limit_w)
+    source = ""
+    if ceiling is not None and ceiling.source.name != key[1]:
+        source = f" Limited by {ceiling.source}."
+    match picture.phases[key]:
+        case Phase.HOLDING:
+            return f"{name}: holding {now} of {limit} allowed, {_ends(window, picture)}.{source}"
+        case Phase.RAMPING_DOWN:
+            left = format_duration(window.hold_from - picture.at)
+            return f"{name}: ramping down, {now} now, {limit} allowed; full delivery in {left}.{source}"
+        case Phase.RAMPING_UP:
+            left = format_duration((window.done_at or picture.at) - picture.at)
+            return f"{name}: ended, returning to normal over the next {left}; {now} now."
+        case _:
+            left = format_duration(window.ramp_from - picture.at)
+            return f"{name} begins in {left}: {_asks(record, program, picture)}. {now} now."
+
+
+def _ends(window: Window, picture: Picture) -> str:
+    if window.hold_until is None:
+        return "until the grid calls it off"
+    return f"ends in {format_duration(window.hold_until - picture.at)}"
+
+
+def _asks(record: EventRecord, program: Program, picture: Picture) -> str:
+    for step in steps_of(record, program, picture.max_import_w):
+        if step.asks:
+            return " and ".join(map(describe_ask, step.asks))
+    return "it asks for nothing that sheds"
+
+
+def _normal(picture: Picture) -> str:
+    now = "unknown power" if picture.power_w is None else format_power(picture.power_w)
+    ceiling = picture.timeline.ceiling_at(picture.at)
+    if ceiling is not None and picture.ledger and ceiling.source.kind is not SourceKind.EVENT:
+        return f"Holding {now} of {format_power(ceiling.limit_w)}: {ceiling.source}."
+    return f"Normal operation at {now}; no event is known."
+
+
+def _returning(picture: Picture) -> str:
+    return f" {len(picture.ledger)} setpoints are still being undone." if picture.ledger else ""
+
+
+def _shortfall(picture: Picture) -> str:
+    if picture.plan.shortfall_w <= 0:
+        return ""
+    why = "; ".join(picture.plan.short_because) or "nothing left to give"
+    return f" {format_power(picture.plan.shortfall_w)} short: {why}."
+
+
+def _lost(picture: Picture, links: tuple[Link, ...]) -> str:
+    for link in links:
+        if link.lost_since is not None:
+            lasted = format_duration(max(timedelta(0), picture.at - link.lost_since))
+            return f" VTN of {link.ven} has not answered for {lasted}."
+    return ""

@@ -1,0 +1,147 @@
+"""The main job on a simulated site: down to what was asked, held there, and back."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core.lifecycle import Phase
+from agent.core.program import DropTo
+from agent.core.site import MeterQuality
+from drivers.sim.physics import Dip
+from tests.control.live import POLICY, PROGRAM, SMALL, Live, means_w, powers_w, with_dip
+
+
+@pytest.fixture
+async def live(tmp_path):
+    site = await Live(tmp_path).start()
+    yield site
+    site.close()
+
+
+async def test_an_event_is_met_held_and_undone(live):
+    before = await live.run(40)
+    key = live.call(0.25)
+    first = await live.run(80)
+    phases = [p.phases[key] for p in first]
+    assert phases[0] is Phase.RAMPING_DOWN
+    assert Phase.HOLDING in phases
+    assert phases[-1] is Phase.COMPLETED
+    after = await live.run(120)
+    figures = after[-1].performances[key]
+    assert figures.compliant_share >= 0.99
+    assert figures.worst_over_w <= 0.015 * (figures.baseline_w - figures.committed_w)
+    over_delivery = (figures.delivered_w - figures.committed_w) / figures.baseline_w
+    assert 0 <= over_delivery <= 0.02
+    assert live.untouched
+    assert max(means_w(after)) <= max(means_w(before)) * 1.01, "no rebound"
+
+
+async def test_protected_work_is_never_touched(live):
+    await live.run(30)
+    live.call(0.30)
+    for picture in await live.run(100):
+        caps = {e.key for e in picture.ledger}
+        chat = next(w for w in picture.snapshot.workloads if w.name == "chat")
+        assert not caps & set(chat.gpus)
+        assert "sim:chat" not in caps
+
+
+async def test_a_deep_event_pauses_what_may_be_paused_and_trims_the_rest_by_caps(live):
+    await live.run(30)
+    key = live.call(0.36)
+    pictures = await live.run(60)
+    assert live.paused() == ["sim:batch"]
+    figures = pictures[-1].performances[key]
+    assert figures.delivered_w >= figures.committed_w
+    await live.run(60)
+    assert live.untouched
+
+
+async def test_what_cannot_be_met_is_a_shortfall_with_its_reasons(live):
+    await live.run(30)
+    live.call(0.70)
+    pictures = await live.run(60)
+    holding = pictures[-1]
+    assert holding.plan.shortfall_w > 0
+    assert any("protected: chat" in reason for reason in holding.plan.short_because)
+    assert "shortfall" in holding.problems
+
+
+async def test_the_ramps_are_kept_second_by_second(live):
+    await live.run(30)
+    live.call(0.25, start_s=40, ramp_s=30)
+    pictures = await live.run(140)
+    for picture in pictures:
+        ceiling = picture.timeline.ceiling_at(picture.at)
+        assert ceiling is not None
+        assert picture.power_w <= ceiling.limit_w * 1.015
+
+
+async def test_a_checkpoint_dip_while_holding_gives_no_headroom_away(tmp_path):
+    dip = Dip(every_s=600.0, first_s=75.0, length_s=15.0, depth=0.5)
+    live = await Live(tmp_path, with_dip(SMALL, dip)).start()
+    await live.run(30)
+    key = live.call(0.25)
+    pictures = await live.run(80)
+    assert pictures[-1].performances[key].compliant_share >= 0.99
+    caps = [len(p.plan.caps) for p in pictures if p.phases[key] is Phase.HOLDING]
+    assert min(caps) == max(caps), "the dip freed nobody"
+    live.close()
+
+
+async def test_drop_to_is_held_as_drop_by_is(tmp_path):
+    program = replace(PROGRAM, levels={3: DropTo(9_000.0)})
+    live = await Live(tmp_path, program=program).start()
+    await live.run(30)
+    from agent.core.event import Interval, Signal, SignalKind
+
+    start = live.clock.now()
+    level = Signal(SignalKind.LEVEL, "SIMPLE", "1", (Interval(start, None, 3.0),))
+    live.call(hold_s=None, start_s=0, signals=(level,), starts_at=start)
+    held = powers_w((await live.run(60))[10:])
+    assert max(held) <= 9_000.0
+    assert min(held) >= 8_800.0
+    live.close()
+
+
+async def test_a_standing_limit_is_held_without_any_event(tmp_path):
+    live = await Live(tmp_path, policy=replace(POLICY, max_import_w=11_000.0)).start()
+    held = powers_w((await live.run(60))[5:])
+    assert max(held) <= 11_000.0
+    live.close()
+
+
+async def test_an_open_ended_event_lasts_until_cancelled(live):
+    await live.run(30)
+    key = live.call(0.25, hold_s=None)
+    await live.run(300)
+    assert live.ledger.entries
+    record = live.book.records[key]
+    from agent.core.lifecycle import cancelled
+
+    live.book.put(cancelled(record, live.clock.now()))
+    await live.run(40)
+    assert live.untouched
+
+
+async def test_a_second_event_takes_over_where_it_is_stricter(live):
+    await live.run(30)
+    live.call(0.10, hold_s=120)
+    live.call(0.25, start_s=40, hold_s=30, event_id="ev-2")
+    pictures = await live.run(180)
+    sources = {p.plan.ceiling.source.name for p in pictures if p.plan.ceiling}
+    assert {"ev-1", "ev-2"} <= sources
+    assert live.untouched
+    first, second = (live.book.records["ven", name].baseline for name in ("ev-1", "ev-2"))
+    assert second.power_w == pytest.approx(first.power_w, rel=0.02), "counted from the free site"
+
+
+async def test_the_samples_the_page_and_the_figures_agree(live):
+    await live.run(30)
+    live.call(0.25)
+    pictures = await live.run(30)
+    for picture in pictures:
+        assert picture.power_w == picture.snapshot.meter.power_w
+        assert picture.snapshot.meter.quality is MeterQuality.GOOD
+    samples = live.history.between(pictures[0].at, pictures[-1].at)
+    assert [s.power_w for s in samples] == [p.power_w for p in pictures[:-1]]
