@@ -111,8 +111,8 @@ class Controller:
             jobs_listed=jobs_listed,
         )
         decision = decide(self._memory, inputs, self._programs, self._policy)
-        await self._keeper.freeze(decision.frozen)
         report = await self._actuator.execute(decision.actions, decision.observed, now)
+        await self._keeper.freeze(decision.frozen)
         self._count_drifts(decision.memory)
         self._memory = learn(decision.memory, report.feedback, now.boot_s)
         picture = await self._draw(decision, inputs, report)

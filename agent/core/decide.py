@@ -37,6 +37,8 @@ Key = tuple[str, str]
 LOOKAHEAD = timedelta(seconds=1.5)
 """How far the plan looks ahead on the way down: a cycle, and the half second a draw and its reading
 take to follow, so that a limit is kept when it comes and not a second later."""
+RISE_SHARE = 0.002
+"""A goal that grew by less than this share has not risen."""
 SITE_MARGIN = 0.01
 """Share to stay below the site's own largest import."""
 
@@ -165,7 +167,7 @@ def _blind(inputs: Inputs) -> bool:
 def _goal_rose(plan: Plan, before: Plan) -> bool:
     if plan.goal_w is None or before.goal_w is None:
         return False
-    return plan.goal_w > before.goal_w * (1 + trim.STILL_SHARE)
+    return plan.goal_w > before.goal_w * (1 + RISE_SHARE)
 
 
 def _as_held(ledger: Sequence[Entry], ceiling: Ceiling) -> Plan:

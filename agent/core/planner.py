@@ -223,12 +223,13 @@ def _caps(
     for i, (group, cap_w) in enumerate(zip(groups, caps_w, strict=True)):
         if cap_w is None:
             continue
-        why = "held while paused" if i in choice.paused else f"{group.name} gives"
         for gpu in (*group.gpus, *group.tried):
             limit_w = limit_without_us(gpu, held)
             if cap_w < limit_w:
-                text = f"{ceiling.source}: {why} {limit_w - cap_w:.0f} W of {limit_w:.0f} W"
-                caps[gpu.uuid] = Cap(cap_w, text)
+                what = f"{group.name} gives {limit_w - cap_w:.0f} W of {limit_w:.0f} W"
+                if i in choice.paused:
+                    what = f"kept for the return of {group.name}, which is paused"
+                caps[gpu.uuid] = Cap(cap_w, f"{ceiling.source}: {what}")
     return caps
 
 

@@ -49,7 +49,9 @@ class History:
             for s in samples
         ]
         with self._database.transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(
+                "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+            )
 
     def between(self, start: datetime, end: datetime) -> tuple[Sample, ...]:
         """Samples with start <= at < end, in order."""

@@ -19,6 +19,7 @@ from agent.core.picture import Picture
 from agent.core.policy import Policy, WorkloadRule
 from agent.core.program import DropByShare, Program
 from agent.core.site import Terms, WorkloadClass
+from agent.demo.rehearsal import LeapingClock
 from agent.store.audit import Audit
 from agent.store.events import EventBook
 from agent.store.facts import Facts
@@ -30,7 +31,7 @@ from drivers.jobs.sim import SimJobs
 from drivers.meter.sim import SimMeter
 from drivers.sim.physics import Dip, JobSpec, SiteSpec
 from drivers.sim.site import SimSite
-from tests.clock import FakeClock
+from tests.core.build import NOON
 
 MARKET = "http://utility.example/fast-dr"
 PROGRAM = Program(
@@ -65,13 +66,6 @@ def with_dip(spec: SiteSpec, dip: Dip) -> SiteSpec:
     return replace(spec, jobs=(*others, replace(train, dip=dip)))
 
 
-class LeapingClock(FakeClock):
-    """Whoever sleeps on it makes it leap."""
-
-    async def sleep(self, delay_s: float) -> None:
-        self.leap(delay_s)
-
-
 class Live:
     """The site and its agent; everything durable is in one directory."""
 
@@ -85,7 +79,7 @@ class Live:
         self.directory = directory
         self.policy = policy
         self.program = program
-        self.clock = LeapingClock()
+        self.clock = LeapingClock(NOON)
         self.site = SimSite.create(directory / "site.json", spec, self.time_s)
         self.pictures: list[Picture] = []
         self.links: tuple[Link, ...] = ()

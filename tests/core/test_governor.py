@@ -1,6 +1,7 @@
 """Rule 11: a network message can never exceed the local governor."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,8 +89,5 @@ def test_whatever_is_asked_every_bound_holds(asked, slew, smallest, turns):
     )
     through, governor = play(asked, policy, power_w=None)
     assert all(limit_w >= smallest for limit_w in through)
-    assert all(
-        abs(after - before) <= slew + 1e-6
-        for before, after in zip(through, through[1:], strict=False)
-    )
+    assert all(abs(after - before) <= slew + 1e-6 for before, after in pairwise(through))
     assert len(governor.turns_s) <= turns

@@ -96,7 +96,7 @@ class Site(RuleBasedStateMachine):
     @precondition(lambda self: self.records)
     @rule(out=st.booleans())
     def the_operator_decides(self, out):
-        key = sorted(self.records)[0]
+        key = min(self.records)
         now = self.now().at
         decision = OptDecision(Opt.OUT if out else Opt.IN, "operator ann", now, "test")
         decided = replace(self.records[key], opt=decision)
@@ -258,7 +258,7 @@ class Site(RuleBasedStateMachine):
         for uuid, limit_w in self.world.limits_w.items():
             if uuid not in self.meddled:
                 assert limit_w == ORIGINAL_W[uuid]
-        assert LOOKAHEAD < s(5)
+        assert s(5) > LOOKAHEAD
 
 
 TestSite = Site.TestCase

@@ -1,5 +1,7 @@
 """Report intervals from samples."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,4 +39,4 @@ def test_every_sample_within_the_whole_intervals_counts_exactly_once(seconds, le
     cut = list(points(samples, at(start), at(600), s(length)))
     end = start + len(cut) * length
     assert sum(p.samples for p in cut) == sum(start <= t < end for t in seconds)
-    assert all(a.start + a.duration == b.start for a, b in zip(cut, cut[1:], strict=False))
+    assert all(a.start + a.duration == b.start for a, b in pairwise(cut))

@@ -215,7 +215,7 @@ def test_an_events_obligation_is_one_unbroken_line_of_finite_limits(made):
             assert before.start < after.start
         for segment in obligation.segments:
             assert segment.end is None or segment.end > segment.start
-            assert 0 <= min(segment.from_w, segment.to_w)
+            assert min(segment.from_w, segment.to_w) >= 0
             assert max(segment.from_w, segment.to_w) <= max(MAX_W, 40_400.0)
 
 

@@ -1,0 +1,247 @@
+"""Composition: builds everything from the configuration, and owns start, tasks and shutdown order.
+
+What is essential (the control loop) ends the process when it fails, and the service manager starts
+it again; a restart is cheap because nothing that matters is in memory only. What is at the edge (a
+VEN) looks after itself.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import signal
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+
+from agent.clock import Clock, SystemClock
+from agent.config import Config, policy_of, programs_of
+from agent.control.actuator import Actuator
+from agent.control.console import Console
+from agent.control.controller import Controller
+from agent.control.equipment import Equipment
+from agent.control.keeper import Keeper
+from agent.control.restorer import Restorer
+from agent.core.event import EventRecord
+from agent.core.intake import Intake
+from agent.core.link import Link
+from agent.core.picture import Picture
+from agent.openadr.base import Ven
+from agent.openadr.v20b.ven import Ven20b
+from agent.store.audit import Audit
+from agent.store.events import EventBook
+from agent.store.facts import Facts
+from agent.store.history import History
+from agent.store.ledger import Ledger
+from agent.store.registrations import Registrations
+from agent.store.state import DRIVERS_FACT, locked, open_state
+from agent.telemetry.metrics import Metrics
+from agent.telemetry.systemd import ServiceManager
+from agent.telemetry.view import About, View, view_of
+from agent.web.server import WebServer
+from drivers.registry import build_gpu, build_jobs, build_meter
+from drivers.settings import DriverSettings
+
+log = logging.getLogger(__name__)
+
+RESTART_STATUS = 75
+"""Exit status of an agent that was asked to start afresh: the service manager starts it again."""
+
+
+class App:
+    """One site's agent."""
+
+    def __init__(self, config: Config, clock: Clock | None = None, *, demo: bool = False) -> None:
+        """Open the stores. Raises `StoreError` or one of its kinds."""
+        self._config = config
+        self._clock = SystemClock() if clock is None else clock
+        self._held = ExitStack()
+        directory = config.site.state_dir
+        self._held.enter_context(locked(directory))
+        database = open_state(directory)
+        self._held.callback(database.close)
+        self._facts = Facts(database)
+        history = History(directory)
+        self._held.callback(history.close)
+        self._keeper = Keeper(
+            EventBook(database), Ledger(database), self._facts, Audit(database), history
+        )
+        policy, programs = policy_of(config), programs_of(config)
+        self._equipment = Equipment(
+            build_gpu(config.gpu_settings),
+            [build_jobs(settings) for settings in config.jobs_settings],
+            build_meter(config.meter_settings),
+            policy,
+        )
+        self._vens: Sequence[Ven] = [
+            Ven20b(
+                settings,
+                book=self._keeper.events,
+                registrations=Registrations(database),
+                history=history,
+                programs=programs,
+                policy=policy,
+                clock=self._clock,
+                rng=random.Random(),
+                on_intake=self._on_intake,
+            )
+            for settings in config.ven
+        ]
+        self._controller = Controller(
+            self._equipment,
+            Actuator(self._equipment, self._keeper.ledger),
+            self._keeper,
+            self._clock,
+            programs,
+            policy,
+            self.links,
+            self._on_picture,
+        )
+        self._about = About(config.site.name, self._clock.now(), demo)
+        self._view: View | None = None
+        self._news = asyncio.Event()
+        self._letting_go = False
+        self._service = ServiceManager()
+        self._web = WebServer(
+            config.web,
+            Metrics(lambda: self._controller.picture, self.links),
+            self._keeper.samples,
+            self._clock.now,
+        )
+        self._console = Console(
+            config.site.control_socket,
+            self._keeper,
+            self._clock,
+            lambda: self._view,
+            self._on_command,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the page is, once started."""
+        return self._web.url
+
+    @property
+    def keeper(self) -> Keeper:
+        """What the agent keeps."""
+        return self._keeper
+
+    @property
+    def picture(self) -> Picture | None:
+        """The last cycle's picture."""
+        return self._controller.picture
+
+    @property
+    def view(self) -> View | None:
+        """What is shown of the last cycle."""
+        return self._view
+
+    def links(self) -> tuple[Link, ...]:
+        """How every VEN stands with its VTN."""
+        return tuple(ven.link() for ven in self._vens)
+
+    async def run(self, started: asyncio.Event | None = None) -> None:
+        """Run until cancelled; what is held then stays held, unless `let_go` was called before.
+
+        Raises what ended it: a driver or store that cannot be used at all.
+        """
+        with self._held:
+            try:
+                await self._start()
+                if started is not None:
+                    started.set()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._controller.run(), name="control")
+                    tasks.create_task(self._present(), name="present")
+                    for ven in self._vens:
+                        tasks.create_task(ven.run(), name=f"ven {ven.name}")
+            finally:
+                self._service.stopping()
+                await self._stop()
+
+    def let_go(self) -> None:
+        """When it ends, undo everything first: the stop is meant to last."""
+        self._letting_go = True
+
+    async def _start(self) -> None:
+        await self._equipment.open()
+        self._remember_drivers()
+        await self._console.start()
+        await self._web.start()
+        log.info("%s: page on %s", self._config.site.name, self._web.url)
+
+    async def _stop(self) -> None:
+        """Shut down from the outside in: first what can be asked, last what is held."""
+        await self._console.stop()
+        await self._web.stop()
+        if self._letting_go:
+            await Restorer(self._equipment, self._keeper.ledger, self._clock).restore()
+        await self._equipment.close()
+
+    async def _present(self) -> None:
+        """Show every new picture to whoever watches."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            picture = self._controller.picture
+            if picture is not None:
+                self._view = view_of(picture, self.links(), self._about)
+                self._service.cycle_done(self._view["sentence"])
+                await self._web.show(self._view)
+
+    def _remember_drivers(self) -> None:
+        """Note what the devices are driven with, so that restoring needs no configuration."""
+        settings: dict[str, list[DriverSettings]] = {
+            "gpu": [self._config.gpu_settings],
+            "jobs": list(self._config.jobs_settings),
+        }
+        document = {
+            folder: [s.model_dump(mode="json") for s in listed]
+            for folder, listed in settings.items()
+        }
+        self._facts.put({DRIVERS_FACT: json.dumps(document)})
+
+    def _on_intake(self, intakes: Sequence[Intake]) -> None:
+        self._controller.wake()
+
+    def _on_command(self, record: EventRecord | None) -> None:
+        if record is not None:
+            for ven in self._vens:
+                if ven.name == record.event.ven:
+                    ven.tell(record)
+        self._controller.wake()
+
+    def _on_picture(self, picture: Picture) -> None:
+        self._news.set()
+
+
+def serve(config: Config) -> int:
+    """Run the agent in the foreground until a signal; the exit status.
+
+    SIGTERM and SIGINT end it, and everything held is undone first. SIGHUP ends it with
+    `RESTART_STATUS`, to be started afresh with new configuration and credentials: everything stays
+    held meanwhile, as after a crash.
+    """
+    return asyncio.run(_serve(config))
+
+
+async def _serve(config: Config) -> int:
+    app = App(config)
+    running = asyncio.create_task(app.run())
+    status = 0
+
+    def end() -> None:
+        app.let_go()
+        running.cancel()
+
+    def restart() -> None:
+        nonlocal status
+        status = RESTART_STATUS
+        running.cancel()
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_signal_handler(signal.SIGHUP, restart)
+    with suppress(asyncio.CancelledError):
+        await running
+    return status

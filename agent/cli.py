@@ -1,0 +1,192 @@
+"""The command line: what there is, and which file in `agent.commands` does it.
+
+Sub-commands import what they need when they run, so that `flexload restore` starts fast and works
+when much else does not.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from agent import __version__
+from agent.errors import ConfigError, FlexloadError
+
+OK, FAILURE, USAGE = 0, 1, 2
+
+DEFAULT_CONFIG = Path("/etc/flexload/agent.toml")
+
+_COMMANDS = {
+    "run": "run the agent in the foreground",
+    "check-config": "check a configuration, and with --online everything it names",
+    "config": "print an example configuration or its schema",
+    "status": "show what the agent does now",
+    "events": "list events and what was delivered",
+    "opt-out": "leave an event",
+    "opt-in": "take an event up again",
+    "pause": "local stop: let everything go and act on nothing",
+    "resume": "lift the local stop",
+    "restore": "undo every cap and pause without the agent",
+    "simulate": "play an event against a simulated site, without touching anything",
+    "doctor": "look for what would keep the agent from doing its work here",
+    "demo": "watch it work: a real VTN, a simulated site, the page",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    module = import_module(f"agent.commands.{options.command.replace('-', '_')}")
+    try:
+        return int(module.run(options))
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"flexload: {problem}", file=sys.stderr)
+        return USAGE
+    except FlexloadError as error:
+        print(f"flexload: {error}", file=sys.stderr)
+        return FAILURE
+    except KeyboardInterrupt:
+        return FAILURE
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flexload",
+        description="Makes a GPU data center a dispatchable grid resource.",
+        epilog="Exit status: 0 done, 1 failed, 2 wrong usage or configuration.",
+    )
+    parser.add_argument("--version", action="version", version=f"flexload {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        _ARGUMENTS[name](command)
+    return parser
+
+
+def _config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config",
+        type=Path,
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help=f"default {DEFAULT_CONFIG}",
+    )
+
+
+def _check_config(command: argparse.ArgumentParser) -> None:
+    _config(command)
+    command.add_argument(
+        "--online", action="store_true", help="also reach the VTN and every driver"
+    )
+
+
+def _example(command: argparse.ArgumentParser) -> None:
+    command.add_argument("what", choices=["example", "schema"])
+
+
+def _socket(command: argparse.ArgumentParser) -> None:
+    _config(command)
+    command.add_argument("--socket", type=Path, metavar="PATH", help="the agent's control socket")
+
+
+def _status(command: argparse.ArgumentParser) -> None:
+    _socket(command)
+    command.add_argument("--json", action="store_true", help="print the whole view as JSON")
+    command.add_argument("--watch", action="store_true", help="print again every second")
+
+
+def _events(command: argparse.ArgumentParser) -> None:
+    _socket(command)
+    command.add_argument("--json", action="store_true", help="print the events as JSON")
+
+
+def _opt(command: argparse.ArgumentParser) -> None:
+    _socket(command)
+    command.add_argument("event", help="the event's id")
+    command.add_argument("--ven", help="which VEN's, where several know the id")
+    _reason(command)
+
+
+def _stop(command: argparse.ArgumentParser) -> None:
+    _socket(command)
+    _reason(command)
+
+
+def _reason(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--reason", default="", metavar="TEXT", help="recorded with who and when")
+
+
+def _restore(command: argparse.ArgumentParser) -> None:
+    _config(command)
+    command.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="instead of the configuration's"
+    )
+    command.add_argument(
+        "--at-once", action="store_true", help="do not spread the return over seconds"
+    )
+    when = command.add_mutually_exclusive_group()
+    when.add_argument(
+        "--after-stop",
+        action="store_true",
+        help="for ExecStopPost=: all after a clean stop, else only what has outlived its lease",
+    )
+    when.add_argument(
+        "--when-expired",
+        action="store_true",
+        help="for OnFailure=: wait until every lease has run out, restoring as they do",
+    )
+
+
+def _simulate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("event", type=Path, help="an event as JSON; see docs/simulate.md")
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take programs, policy and jobs' terms from here",
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _demo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--once", action="store_true", help="stop after the first event")
+    command.add_argument(
+        "--json", action="store_true", help="end with one line of JSON with the figures"
+    )
+    command.add_argument(
+        "--listen", default="127.0.0.1:9430", help="where the page is; port 0: any"
+    )
+    command.add_argument("--reduce", default="25 %", metavar="SHARE", help="what the VTN asks for")
+    command.add_argument(
+        "--hold", default="2 min", metavar="TIME", help="how long it is to be held"
+    )
+    command.add_argument("--ramp", default="20 s", metavar="TIME", help="ramps down and up")
+    command.add_argument(
+        "--after", default="0 s", metavar="TIME", help="keep running after the event"
+    )
+    command.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="keep the demo's state there"
+    )
+
+
+_ARGUMENTS = {
+    "run": _config,
+    "check-config": _check_config,
+    "config": _example,
+    "status": _status,
+    "events": _events,
+    "opt-out": _opt,
+    "opt-in": _opt,
+    "pause": _stop,
+    "resume": _stop,
+    "restore": _restore,
+    "simulate": _simulate,
+    "doctor": _config,
+    "demo": _demo,
+}

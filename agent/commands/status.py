@@ -1,0 +1,49 @@
+"""`flexload status [--json|--watch]`: what the agent does now."""
+
+import argparse
+import json
+import time
+from typing import Any
+
+from agent.commands.control_socket import ask
+from agent.units import format_power
+
+CLEAR = "\x1b[H\x1b[2J"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the status once, or with --watch every second until interrupted."""
+    while True:
+        view = ask(options, "status")["view"]
+        text = json.dumps(view) if options.json else render(view)
+        print(f"{CLEAR if options.watch and not options.json else ''}{text}", flush=True)
+        if not options.watch:
+            return 0
+        time.sleep(1.0)
+
+
+def render(view: dict[str, Any]) -> str:
+    """The view as text for a terminal."""
+    power = view["power"]
+    lines = [view["sentence"], ""]
+    lines.append(f"power      {_power(power['now_w'])} ({power['quality']})")
+    if power["ceiling_w"] is not None:
+        lines.append(f"limit      {_power(power['ceiling_w'])} by {power['ceiling_source']}")
+    if power["baseline_w"] is not None:
+        lines.append(f"baseline   {_power(power['baseline_w'])}, {power['baseline_method']}")
+    capped = [gpu for gpu in view["gpus"] if gpu["cap_w"] is not None]
+    lines.append(f"GPUs       {len(view['gpus'])}, {len(capped)} capped")
+    for workload in view["workloads"]:
+        state = "PAUSED" if workload["paused_by_us"] else workload["state"]
+        cap = "" if workload["cap_w"] is None else f", capped at {workload['cap_w']:.0f} W"
+        lines.append(f"  {workload['name']:<20} tier {workload['tier']}  {state}{cap}")
+    for link in view["links"]:
+        state = "registered" if link["registered"] else "not registered"
+        trouble = f": {link['trouble']}" if link["trouble"] else ""
+        lines.append(f"VTN        {link['url']} ({link['ven']}, {state}){trouble}")
+    lines += [f"PROBLEM    {p['text']} (since {p['since']})" for p in view["problems"]]
+    return "\n".join(lines)
+
+
+def _power(watts: float | None) -> str:
+    return "unknown" if watts is None else format_power(watts)

@@ -1,0 +1,363 @@
+"""The configuration: one TOML file, checked as a whole before anything starts.
+
+Every fault is one line that names the key's path and what is allowed. Quantities carry their unit
+(`"120 kW"`, `"15 min"`, `"25 %"`); secrets are never in the file, only the names of files that hold
+them.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.json_schema import WithJsonSchema
+
+from agent import units
+from agent.core.policy import Blackout, Policy, WorkloadRule
+from agent.core.program import BlindRule, Change, Percent, Program
+from agent.core.site import Terms, WorkloadClass
+from agent.errors import ConfigError
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.web.settings import WebSettings
+from drivers.errors import SettingsError
+from drivers.registry import parse_settings
+from drivers.settings import DriverSettings
+
+Power = Annotated[
+    float,
+    BeforeValidator(units.parse_power),
+    WithJsonSchema({"type": "string", "examples": ["120 kW"]}),
+]
+Duration = Annotated[
+    float,
+    BeforeValidator(units.parse_duration),
+    WithJsonSchema({"type": "string", "examples": ["15 min"]}),
+]
+Slew = Annotated[
+    float,
+    BeforeValidator(units.parse_slew),
+    WithJsonSchema({"type": "string", "examples": ["500 kW/min"]}),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(units.parse_share),
+    WithJsonSchema({"type": "string", "examples": ["25 %"]}),
+]
+AskText = Annotated[
+    Any,
+    BeforeValidator(units.parse_ask),
+    WithJsonSchema({"type": "string", "examples": ["drop by 25 %"]}),
+]
+Tier = Annotated[int, Field(ge=0, le=3)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SiteTable(_Table):
+    """The site itself."""
+
+    name: str = Field(min_length=1, description="Shown on the page and in logs.")
+    state_dir: Path = Field(
+        Path("/var/lib/flexload"), description="Where the agent keeps its state."
+    )
+    control_socket: Path = Field(
+        Path("/run/flexload/control.sock"), description="Where the command line reaches the agent."
+    )
+    max_import: Power = Field(
+        gt=0, description="The site's largest import: no message can raise it."
+    )
+    min_import: Power = Field(0.0, description="No message can push the site below this.")
+
+
+class GovernorTable(_Table):
+    """Bounds on how the site moves that no message can exceed."""
+
+    slew_down: Slew | None = Field(
+        None, description="Fastest fall of the site's power; none: as fast as asked."
+    )
+    slew_up: Slew | None = Field(
+        None, description="Fastest rise of the site's power; none: as fast as allowed."
+    )
+    dwell: Duration = Field(30.0, description="How long after a fall the limit may not rise again.")
+    max_turns_per_h: int = Field(
+        12, ge=1, description="How often an hour the limit may turn up again."
+    )
+
+
+class PolicyTable(_Table):
+    """What may be done to GPUs and jobs."""
+
+    cap_floor: Share = Field(0.5, description="No cap below this share of a GPU's largest limit.")
+    min_pause: Duration = Field(60.0, description="Shortest pause of a job while its event lasts.")
+    min_notice: Duration = Field(0.0, description="Events with less notice are opted out of.")
+    rebound_guard: Duration = Field(
+        3600.0, description="How long after an event its level before is kept."
+    )
+    lease_grace: Duration = Field(
+        60.0, description="How long a setpoint may outlive its event without us."
+    )
+    open_lease: Duration = Field(900.0, description="The same for events without an end.")
+    max_reasserts: int = Field(
+        5, ge=0, description="How often a limit moved by others is set again."
+    )
+    default_class: WorkloadClass = Field(
+        WorkloadClass.BATCH, description="Class of jobs no rule matches."
+    )
+    default_tier: Tier = Field(
+        0, description="Tier of jobs and GPUs no rule matches; 0: untouched."
+    )
+    default_may_pause: bool = Field(False, description="Whether such jobs may be paused.")
+
+
+class BlackoutTable(_Table):
+    """A stretch in which the site takes part in nothing."""
+
+    start: datetime
+    end: datetime
+    why: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_stretch(self) -> "BlackoutTable":
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError("start and end need an offset, like 2026-12-24T00:00:00Z")
+        if self.end <= self.start:
+            raise ValueError("end must be after start")
+        return self
+
+
+class WorkloadTable(_Table):
+    """One line of the map from jobs to what their owners agreed to. The first match wins."""
+
+    name: str = Field("*", description="Shell pattern on the job's name.")
+    labels: dict[str, str] = Field(
+        default_factory=dict, description="Shell patterns on its labels."
+    )
+    class_: WorkloadClass = Field(
+        alias="class", description="Decides how its speed falls with power."
+    )
+    tier: Tier = Field(description="0 untouched; 1, 2, 3: up to 10, 25, 50 % slower.")
+    may_pause: bool = Field(False, description="Whether it may be paused.")
+    max_pause: Duration | None = Field(None, description="Longest single pause; none: the event's.")
+    weight: float = Field(1.0, gt=0, description="Value a GPU against other work's.")
+
+
+class ProgramTable(_Table):
+    """One program the site is enrolled in."""
+
+    name: str = Field(min_length=1)
+    market_context: str = Field("*", description="What its events carry; `*` takes all others.")
+    levels: dict[int, AskText] = Field(
+        default_factory=dict, description="What each level of SIMPLE and the like asks for."
+    )
+    change: Change = Field(
+        Change.SIGNED, description="What the sign of a LOAD_DISPATCH delta means."
+    )
+    percent: Percent = Field(Percent.PERCENT, description="Unit of x-loadControlPercentOffset.")
+    ramp_down: Duration = Field(
+        0.0, description="Time after the start to full delivery, if the event says none."
+    )
+    ramp_up: Duration = Field(
+        0.0, description="Time after the end to the return, if the event says none."
+    )
+    margin: Share = Field(0.01, description="How far below the limit to aim.")
+    firm: bool = Field(False, description="Whether the caps themselves must add up to the limit.")
+    shed_on_test: bool = Field(False, description="Whether test events shed for real.")
+    baseline_window: Duration = Field(900.0, description="How far back the baseline looks.")
+    when_blind: BlindRule = Field(
+        BlindRule.LIMIT, description="Open-ended events with the VTN lost."
+    )
+    blind_after: Duration = Field(3600.0, description="How long the VTN must be lost for that.")
+
+
+class LogTable(_Table):
+    """How the agent logs."""
+
+    format: Literal["auto", "text", "json", "journal"] = Field(
+        "auto", description="auto: journal under systemd, text on a terminal, else JSON lines."
+    )
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(_Table):
+    """The whole file."""
+
+    site: SiteTable
+    gpu: dict[str, Any] = Field(description="The GPU driver; `kind` says which.")
+    meter: dict[str, Any] = Field(description="The meter; `kind` says which.")
+    jobs: list[dict[str, Any]] = Field(default_factory=list, description="The jobs engines.")
+    ven: list[Ven20bSettings] = Field(default_factory=list, description="The VENs.")
+    program: list[ProgramTable] = Field(default_factory=list)
+    workload: list[WorkloadTable] = Field(default_factory=list)
+    blackout: list[BlackoutTable] = Field(default_factory=list)
+    governor: GovernorTable = GovernorTable()
+    policy: PolicyTable = PolicyTable()
+    web: WebSettings = WebSettings()
+    log: LogTable = LogTable()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Config":
+        _distinct("ven", [ven.name for ven in self.ven])
+        _distinct("program", [program.name for program in self.program])
+        if self.site.min_import > self.site.max_import:
+            raise ValueError("site.min_import must not exceed site.max_import")
+        return self
+
+    @property
+    def gpu_settings(self) -> DriverSettings:
+        """The GPU driver's settings."""
+        return parse_settings("gpu", self.gpu)
+
+    @property
+    def meter_settings(self) -> DriverSettings:
+        """The meter's settings."""
+        return parse_settings("meter", self.meter)
+
+    @property
+    def jobs_settings(self) -> tuple[DriverSettings, ...]:
+        """The jobs engines' settings."""
+        return tuple(parse_settings("jobs", table) for table in self.jobs)
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration. Raises `ConfigError` with every fault, a line each."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    return parse(document)
+
+
+def parse(document: Mapping[str, Any]) -> Config:
+    """Check a configuration that is already TOML. Raises `ConfigError` with every fault."""
+    faults: list[str] = []
+    config: Config | None = None
+    try:
+        config = Config.model_validate(dict(document))
+    except ValidationError as error:
+        faults += _faults(error)
+    faults += _driver_faults(document)
+    if config is not None:
+        faults += _secret_faults(config)
+    if faults or config is None:
+        raise ConfigError(*faults)
+    return config
+
+
+def programs_of(config: Config) -> tuple[Program, ...]:
+    """The programs as the core knows them."""
+    return tuple(
+        Program(
+            name=table.name,
+            market_context=table.market_context,
+            levels=table.levels,
+            change=table.change,
+            percent=table.percent,
+            ramp_down_s=table.ramp_down,
+            ramp_up_s=table.ramp_up,
+            margin=table.margin,
+            firm=table.firm,
+            shed_on_test=table.shed_on_test,
+            baseline_window_s=table.baseline_window,
+            when_blind=table.when_blind,
+            blind_after_s=table.blind_after,
+        )
+        for table in config.program
+    )
+
+
+def policy_of(config: Config) -> Policy:
+    """The site's rules as the core knows them."""
+    policy, governor = config.policy, config.governor
+    return Policy(
+        max_import_w=config.site.max_import,
+        min_import_w=config.site.min_import,
+        slew_down_w_per_s=float("inf") if governor.slew_down is None else governor.slew_down,
+        slew_up_w_per_s=float("inf") if governor.slew_up is None else governor.slew_up,
+        dwell_s=governor.dwell,
+        max_turns_per_h=governor.max_turns_per_h,
+        rebound_guard_s=policy.rebound_guard,
+        cap_floor_share=policy.cap_floor,
+        min_pause_s=policy.min_pause,
+        lease_grace_s=policy.lease_grace,
+        open_lease_s=policy.open_lease,
+        max_reasserts=policy.max_reasserts,
+        min_notice_s=policy.min_notice,
+        blackouts=tuple(Blackout(b.start, b.end, b.why) for b in config.blackout),
+        rules=tuple(
+            WorkloadRule(
+                w.name, w.class_, Terms(w.tier, w.may_pause, w.max_pause, w.weight), w.labels
+            )
+            for w in config.workload
+        ),
+        default_terms=Terms(policy.default_tier, policy.default_may_pause),
+        default_class=policy.default_class,
+    )
+
+
+def _distinct(table: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{table}.name: {name!r} is used twice")
+
+
+def _driver_faults(document: Mapping[str, Any]) -> Iterable[str]:
+    """Faults in the tables whose shape only the driver knows."""
+    tables = [("gpu", "gpu", document.get("gpu")), ("meter", "meter", document.get("meter"))]
+    jobs = document.get("jobs")
+    if isinstance(jobs, list):
+        tables += [("jobs", f"jobs[{i}]", table) for i, table in enumerate(jobs)]
+    for folder, path, table in tables:
+        if not isinstance(table, dict):
+            continue
+        try:
+            parse_settings(folder, table)
+        except SettingsError as error:
+            yield f"{path}.{error}"
+        except ValidationError as error:
+            yield from _faults(error, path)
+
+
+def _secret_faults(config: Config) -> Iterable[str]:
+    """Files that the configuration names and that cannot be read."""
+    named = [
+        *(
+            (f"ven[{i}].{key}", getattr(v, key, None))
+            for i, v in enumerate(config.ven)
+            for key in ("cert", "key", "ca")
+        ),
+        *((f"web.{key}", getattr(config.web, key)) for key in ("cert", "key", "token_file")),
+    ]
+    for path, file in named:
+        if file is None:
+            continue
+        try:
+            with Path(file).open("rb"):
+                pass
+        except OSError as error:
+            yield f"{path}: {file} cannot be read: {error.strerror}"
+
+
+def _faults(error: ValidationError, prefix: str = "") -> Iterable[str]:
+    for fault in error.errors(include_url=False):
+        text = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            text = "unknown key"
+        elif fault["type"] == "missing":
+            text = "is required"
+        path = _path(prefix, fault["loc"])
+        yield f"{path}: {text}" if path else text
+
+
+def _path(prefix: str, location: tuple[int | str, ...]) -> str:
+    path = prefix
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path

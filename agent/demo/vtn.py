@@ -1,0 +1,159 @@
+"""The utility's side of the demo: openleadr's own OpenADR 2.0b server, in a process of its own.
+
+Tells its parent what happens in JSON lines on standard output, and ends when its standard input does.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from openleadr import OpenADRServer
+
+from agent.demo.site import MARKET_CONTEXT
+
+VTN_ID = "demo-vtn"
+NOTICE = timedelta(seconds=5)
+"""Between the call and the beginning of the ramp."""
+SAMPLING, REPORTING = timedelta(seconds=2), timedelta(seconds=10)
+
+
+def main() -> None:
+    """Serve until the parent goes."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--poll-s", type=float, default=2.0)
+    parser.add_argument("--call-after-s", type=float, default=12.0)
+    parser.add_argument("--every-s", type=float, default=0.0, help="0: one event only")
+    parser.add_argument("--hold-s", type=float, default=120.0)
+    parser.add_argument("--ramp-s", type=float, default=20.0)
+    parser.add_argument("--multiplier", type=float, default=0.75)
+    logging.disable(logging.WARNING)
+    asyncio.run(_serve(parser.parse_args()))
+
+
+async def _serve(options: argparse.Namespace) -> None:
+    utility = Utility(options)
+    await utility.start()
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, sys.stdin.read)
+    await utility.stop()
+
+
+class Utility:
+    """A VTN that registers whoever comes, asks for telemetry, and calls events."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._server = OpenADRServer(
+            vtn_id=VTN_ID,
+            http_host="127.0.0.1",
+            http_port=options.port,
+            requested_poll_freq=timedelta(seconds=options.poll_s),
+            ven_lookup=self._look_up,
+        )
+        self._vens: dict[str, dict[str, str]] = {}
+        self._calling: asyncio.Task[None] | None = None
+        self._called = 0
+
+    async def start(self) -> None:
+        """Listen and say where."""
+        server = self._server
+        server.add_handler("on_create_party_registration", self._register)
+        server.add_handler("on_register_report", self._request_report)
+        await server.run()
+        port = server.app_runner.addresses[0][1]
+        _tell("listening", url=f"http://127.0.0.1:{port}/OpenADR2/Simple/2.0b")
+
+    async def stop(self) -> None:
+        """Stop calling events and close the server."""
+        if self._calling is not None:
+            self._calling.cancel()
+        await self._server.stop()
+
+    async def _look_up(self, ven_id: str) -> dict[str, str] | None:
+        return self._vens.get(ven_id)
+
+    async def _register(self, info: dict[str, Any]) -> tuple[str, str]:
+        name = str(info["ven_name"])
+        ven_id, registration_id = f"ven-{name}", f"registration-{name}"
+        self._vens[ven_id] = {
+            "ven_id": ven_id,
+            "ven_name": name,
+            "registration_id": registration_id,
+        }
+        _tell("registered", ven_id=ven_id)
+        if self._calling is None:
+            self._calling = asyncio.create_task(self._call_events(ven_id))
+        return ven_id, registration_id
+
+    async def _request_report(
+        self,
+        ven_id: str,
+        resource_id: str,
+        measurement: str,
+        unit: str,
+        scale: str,
+        min_sampling_interval: timedelta,
+        max_sampling_interval: timedelta,
+    ) -> tuple[Callable[..., None], timedelta, timedelta] | None:
+        if measurement == "Status":  # openleadr's server cannot read what its clients must send
+            return None
+        return partial(_count_report, measurement), SAMPLING, REPORTING
+
+    async def _call_events(self, ven_id: str) -> None:
+        await asyncio.sleep(self._options.call_after_s)
+        while True:
+            self._call_event(ven_id)
+            if not self._options.every_s:
+                return
+            await asyncio.sleep(self._options.every_s)
+
+    def _call_event(self, ven_id: str) -> None:
+        options = self._options
+        ramp = timedelta(seconds=options.ramp_s)
+        start = datetime.now(UTC) + NOTICE + ramp
+        self._called += 1
+        event_id = f"demo-{self._called}"
+        self._server.add_event(
+            ven_id=ven_id,
+            event_id=event_id,
+            signal_name="LOAD_DISPATCH",
+            signal_type="multiplier",
+            intervals=[
+                {
+                    "dtstart": start,
+                    "duration": timedelta(seconds=options.hold_s),
+                    "signal_payload": options.multiplier,
+                }
+            ],
+            market_context=MARKET_CONTEXT,
+            callback=_answered,
+        )
+        # openleadr drops the ramps that add_event takes: set them on the event before it is sent.
+        period = self._server.events[ven_id][-1].active_period
+        period.update(ramp_up_period=ramp, recovery_period=ramp)
+        _tell("called", event_id=event_id, starts_at=start.timestamp())
+
+
+def _answered(ven_id: str, event_id: str, opt_type: str) -> None:
+    _tell("answered", event_id=event_id, opt=opt_type)
+
+
+def _count_report(measurement: str, values: list[Any]) -> None:
+    _tell("report", measurement=measurement, values=len(values))
+
+
+def _tell(what: str, **facts: object) -> None:
+    sys.stdout.write(json.dumps({"what": what, "at": time.time(), **facts}) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

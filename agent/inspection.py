@@ -1,0 +1,142 @@
+"""Reaching everything a configuration names, without changing anything: for `check-config --online`
+and `doctor`.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.clock import SystemClock
+from agent.config import Config, policy_of
+from agent.control.equipment import Equipment
+from agent.core.estimate import Estimates, update
+from agent.core.groups import Held
+from agent.core.planner import plan
+from agent.core.site import Health, MeterQuality, Snapshot
+from agent.core.timeline import Ceiling, Source, SourceKind
+from agent.errors import ConfigError, WireError
+from agent.openadr.v20b.enrolment import SERVICE
+from agent.openadr.v20b.http import HttpTransport
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.writer import query_registration
+from agent.units import format_power
+from drivers.errors import DriverError
+from drivers.registry import build_gpu, build_jobs, build_meter
+
+TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    good: bool
+    text: str
+
+    def __str__(self) -> str:
+        """`ok    text` or `FAIL  text`."""
+        return f"{'ok   ' if self.good else 'FAIL '} {self.text}"
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """What is allowed and yet seldom meant."""
+    if not config.ven:
+        yield "no [[ven]]: nobody can ask this site for anything"
+    if config.ven and not config.program:
+        yield "no [[program]]: every event will be opted out of"
+    for program in config.program:
+        if not program.levels:
+            yield f"program {program.name} has no levels: SIMPLE events of it will shed nothing"
+    if not config.workload and config.policy.default_tier == 0:
+        yield "no [[workload]] and policy.default_tier is 0: nothing may be touched"
+    if not config.jobs:
+        yield "no [[jobs]]: nothing can be paused, and no GPU is known to belong to a job"
+
+
+async def inspect(config: Config) -> list[Finding]:
+    """Reach every driver and every VTN, and say what could be shed now."""
+    return [
+        *await _inspect_equipment(config),
+        *[await _inspect_vtn(settings) for settings in config.ven],
+    ]
+
+
+async def _inspect_equipment(config: Config) -> list[Finding]:
+    policy = policy_of(config)
+    equipment = Equipment(
+        build_gpu(config.gpu_settings),
+        [build_jobs(settings) for settings in config.jobs_settings],
+        build_meter(config.meter_settings),
+        policy,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await equipment.open()
+            snapshot, _ = await equipment.observe(SystemClock().now())
+    except DriverError as error:
+        return [Finding(False, f"drivers: {error}")]
+    except TimeoutError:
+        return [Finding(False, f"drivers: no answer within {TIMEOUT_S:.0f} s")]
+    finally:
+        await equipment.close()
+    findings = [*_gpu_findings(snapshot), *_job_findings(snapshot)]
+    meter = snapshot.meter
+    if meter.power_w is None:
+        return [*findings, Finding(False, f"meter: {meter.detail}")]
+    findings.append(Finding(True, f"meter reads {format_power(meter.power_w)} ({meter.quality})"))
+    if meter.quality is not MeterQuality.BAD:
+        findings.append(_flexibility(config, snapshot))
+    return findings
+
+
+def _gpu_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    well = [gpu for gpu in snapshot.gpus if gpu.health is Health.OK]
+    yield Finding(bool(well), f"{len(well)} of {len(snapshot.gpus)} GPUs answer")
+    for gpu in snapshot.gpus:
+        name = f"GPU {gpu.host}/{gpu.index}"
+        if gpu.health is not Health.OK:
+            yield Finding(False, f"{name}: {gpu.detail or gpu.health}")
+        elif gpu.persistence is False:
+            yield Finding(
+                True, f"note: {name}: persistence mode is off: limits may be forgotten when idle"
+            )
+        if gpu.enforced_w is not None and gpu.limit_w is not None and gpu.enforced_w < gpu.limit_w:
+            text = f"held at {gpu.enforced_w:.0f} W out of band, below its {gpu.limit_w:.0f} W"
+            yield Finding(True, f"note: {name}: {text}")
+
+
+def _job_findings(snapshot: Snapshot) -> Iterator[Finding]:
+    for sentence in snapshot.blind:
+        yield Finding(False, sentence)
+    for workload in snapshot.workloads:
+        may = "may be paused" if workload.terms.may_pause else "not to be paused"
+        text = (
+            f"{workload.name}: {workload.kind}, tier {workload.terms.tier}, {may}, {workload.state}"
+        )
+        yield Finding(True, f"workload {text}")
+
+
+def _flexibility(config: Config, snapshot: Snapshot) -> Finding:
+    """What could be shed now: the plan for a ceiling of nothing, and what it leaves."""
+    policy = policy_of(config)
+    estimates = update(Estimates(), snapshot, {}, 1.0)
+    nothing = Ceiling(0.0, Source(SourceKind.SITE, "what if"))
+    least = plan(nothing, snapshot, estimates, Held(), policy, 0.0)
+    now_w = snapshot.meter.power_w or 0.0
+    could_w = max(0.0, now_w - (least.expected_w or now_w))
+    text = f"could shed {format_power(could_w)} of {format_power(now_w)} now, "
+    text += f"capping {len(least.caps)} GPUs and pausing {len(least.pauses)} jobs"
+    return Finding(could_w > 0, text)
+
+
+async def _inspect_vtn(settings: Ven20bSettings) -> Finding:
+    """Ask the VTN what it offers; registers nothing."""
+    try:
+        transport = HttpTransport(settings, SystemClock())
+        try:
+            answer = await transport.post(SERVICE, query_registration())
+        finally:
+            await transport.close()
+    except (WireError, ConfigError) as error:
+        return Finding(False, f"VTN of {settings.name}: {error}")
+    return Finding(bool(answer), f"VTN of {settings.name} answers on {settings.vtn_url}")

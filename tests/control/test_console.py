@@ -1,0 +1,176 @@
+"""The operator's hand: over a real Unix socket, checked, recorded, and stronger than any event."""
+
+import asyncio
+import json
+import os
+import stat
+
+import pytest
+
+from agent.control import console as module
+from agent.control.console import Console
+from agent.core.event import Opt
+from agent.core.lifecycle import Phase
+from agent.errors import StoreBusyError
+from agent.store.audit import Audit
+from tests.control.live import Live
+
+
+@pytest.fixture
+async def live(tmp_path):
+    site = await Live(tmp_path).start()
+    site.changed = []
+    site.console = Console(
+        tmp_path / "control.sock",
+        site.keeper,
+        site.clock,
+        lambda: {"sentence": "all is well"} if site.pictures else None,
+        site.changed.append,
+    )
+    await site.console.start()
+    yield site
+    await site.console.stop()
+    site.close()
+
+
+async def ask(live, line=None, **request):
+    reader, writer = await asyncio.open_unix_connection(live.directory / "control.sock")
+    writer.write(line if line is not None else json.dumps(request).encode() + b"\n")
+    await writer.drain()
+    reply = json.loads(await reader.readline())
+    writer.close()
+    await writer.wait_closed()
+    return reply
+
+
+async def test_only_the_agents_user_and_group_may_open_the_socket(live):
+    mode = stat.S_IMODE((live.directory / "control.sock").stat().st_mode)
+    assert mode == 0o660
+
+
+async def test_status_is_the_view(live):
+    assert "first cycle" in (await ask(live, command="status"))["error"]
+    await live.run(1)
+    assert (await ask(live, command="status"))["view"] == {"sentence": "all is well"}
+
+
+async def test_opting_out_while_holding_lets_go_at_once_within_the_ramp(live):
+    await live.run(30)
+    key = live.call(0.25, hold_s=600)
+    await live.run(40)
+    reply = await ask(live, command="opt-out", event="ev-1", why="launch")
+    assert reply["ok"]
+    (picture,) = await live.run(1)
+    assert picture.phases[key] is Phase.RAMPING_UP
+    pictures = await live.run(30)
+    assert live.untouched
+    assert pictures[-1].phases[key] is Phase.OPTED_OUT
+    assert live.book.records[key].opt.opt is Opt.OUT
+    assert live.changed[-1].event.event_id == "ev-1", "the VTN is to be told"
+
+
+async def test_opting_in_again_takes_the_event_up_again(live):
+    await live.run(30)
+    live.call(0.25, hold_s=600)
+    await live.run(40)
+    await ask(live, command="opt-out", event="ev-1")
+    await live.run(30)
+    await ask(live, command="opt-in", event="ev-1", why="launch is off")
+    await live.run(20)
+    assert live.ledger.entries
+
+
+async def test_who_when_and_why_are_recorded(live):
+    await live.run(1)
+    live.call()
+    await ask(live, command="opt-out", event="ev-1", why="launch")
+    (line,) = Audit(live.database).last(1)
+    assert (line.who, line.what, line.why) == ("root", "opt out of event ev-1", "launch")
+    assert line.at == live.clock.now()
+    assert live.book.records["ven", "ev-1"].opt.by == "operator root"
+
+
+async def test_the_local_stop_wins_over_events_and_limits_and_survives_a_restart(live):
+    await live.run(30)
+    live.call(0.25, hold_s=600)
+    await live.run(40)
+    assert (await ask(live, command="pause", why="fire drill"))["ok"]
+    await live.run(30)
+    assert live.untouched
+    await live.restart(after_s=5)
+    live.call(0.30, event_id="ev-2", start_s=2, ramp_s=0)
+    pictures = await live.run(30)
+    assert live.untouched
+    assert pictures[-1].stop.why == "fire drill"
+
+
+async def test_resuming_takes_up_what_still_lasts(live):
+    await live.run(30)
+    live.call(0.25, hold_s=600)
+    await live.run(40)
+    await ask(live, command="pause", why="fire drill")
+    await live.run(30)
+    await ask(live, command="resume")
+    await live.run(20)
+    assert live.ledger.entries
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"nonsense\n", "not one line of JSON"),
+        (b"[]\n", "one JSON object"),
+        (b'{"command": "launch"}\n', "unknown command 'launch'"),
+        (b'{"command": "opt-out", "event": "nobody"}\n', "no event 'nobody'"),
+        (b'{"command": "resume"}\n', "not stopped"),
+        (b"\xff\xfe\n", "not one line of JSON"),
+    ],
+)
+async def test_bad_requests_get_one_clear_sentence(live, line, error):
+    reply = await ask(live, line)
+    assert not reply["ok"]
+    assert error in reply["error"]
+
+
+async def test_an_event_id_of_several_vens_needs_the_ven(live):
+    await live.run(1)
+    live.call()
+    live.call(ven="other")
+    assert "--ven" in (await ask(live, command="opt-out", event="ev-1"))["error"]
+    assert (await ask(live, command="opt-out", event="ev-1", ven="other"))["ok"]
+
+
+async def test_an_endless_line_is_cut_off(live):
+    reply = await ask(live, b"x" * (module.LONGEST_LINE + 10) + b"\n")
+    assert not reply["ok"]
+
+
+async def test_strangers_may_not_command(live, monkeypatch):
+    monkeypatch.setattr(module, "_PEER", module._PEER)
+    monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    monkeypatch.setattr(os, "getegid", lambda: 4242)
+    real = module._PEER.unpack
+
+    class Stranger:
+        size = module._PEER.size
+
+        @staticmethod
+        def unpack(raw):
+            pid, _, _ = real(raw)
+            return pid, 65534, 65534
+
+    monkeypatch.setattr(module, "_PEER", Stranger)
+    reply = await ask(live, command="pause")
+    assert "may not command" in reply["error"]
+    assert live.keeper.stop is None
+
+
+async def test_a_second_agent_on_the_same_socket_is_refused_and_a_stale_file_is_not(live, tmp_path):
+    second = Console(tmp_path / "control.sock", live.keeper, live.clock, lambda: None, print)
+    with pytest.raises(StoreBusyError):
+        await second.start()
+    stale = tmp_path / "stale.sock"
+    stale.touch()
+    fresh = Console(stale, live.keeper, live.clock, lambda: None, print)
+    await fresh.start()
+    await fresh.stop()

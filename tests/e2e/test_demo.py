@@ -1,0 +1,79 @@
+"""The demo, as a user runs it: over the real wire, on the simulated site, to the end."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from agent.core.site import MeterQuality
+from agent.store.history import History
+
+KEYS = {
+    "event_id",
+    "baseline_kw",
+    "committed_kw",
+    "delivered_kw",
+    "worst_kw_over_ceiling",
+    "compliant_fraction",
+    "response_s",
+    "gpus_capped",
+    "jobs_paused",
+    "gpus_restored",
+    "jobs_resumed",
+    "reports_received_by_vtn",
+}
+
+
+def demo(directory, *options: str, timeout_s: float) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "agent", "demo", "--once", "--json", "--listen", "127.0.0.1:0"]
+    return subprocess.run(
+        [*command, "--state-dir", str(directory), *options],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def check(done: subprocess.CompletedProcess) -> dict:
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert set(figures) == KEYS
+    limit_kw = figures["baseline_kw"] - figures["committed_kw"]
+    assert figures["compliant_fraction"] >= 0.99
+    assert figures["worst_kw_over_ceiling"] <= 0.015 * limit_kw
+    over = (figures["delivered_kw"] - figures["committed_kw"]) / figures["baseline_kw"]
+    assert 0 <= over <= 0.02
+    assert figures["jobs_paused"] >= 1
+    assert figures["gpus_restored"] == figures["gpus_capped"] > 0
+    assert figures["jobs_resumed"] == figures["jobs_paused"]
+    assert figures["reports_received_by_vtn"] > 0
+    return figures
+
+
+def ten_second_means(samples):
+    values = [s.power_w for s in samples if s.quality is MeterQuality.GOOD]
+    return [sum(values[i : i + 10]) / 10 for i in range(len(values) - 9)]
+
+
+@pytest.mark.timeout(120)
+def test_a_short_demo(tmp_path):
+    figures = check(demo(tmp_path, "--hold", "20 s", "--ramp", "5 s", timeout_s=100))
+    assert figures["response_s"] <= 5 + 5 + 5
+
+
+@pytest.mark.long
+@pytest.mark.timeout(420)
+def test_the_demo_as_it_is_and_no_rebound_in_the_two_minutes_after(tmp_path):
+    """Under a third of a minute from the start the VTN calls; -25 % for two minutes, 20 s ramps."""
+    from datetime import UTC, datetime, timedelta
+
+    check(demo(tmp_path, "--after", "2 min", timeout_s=400))
+    history = History(tmp_path)
+    samples = history.between(datetime.now(UTC) - timedelta(minutes=10), datetime.now(UTC))
+    history.close()
+    acting = [i for i, s in enumerate(samples) if s.restrained]
+    before, after = samples[: acting[0]], samples[acting[-1] + 1 :]
+    assert (after[-1].at - after[0].at).total_seconds() > 100
+    assert max(ten_second_means(after)) <= max(ten_second_means(before)) * 1.01
