@@ -12,6 +12,7 @@ import random
 import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 from agent.clock import Clock, SystemClock
 from agent.config import Config, policy_of, programs_of
@@ -25,6 +26,7 @@ from agent.core.event import EventRecord
 from agent.core.intake import Intake
 from agent.core.link import Link
 from agent.core.picture import Picture
+from agent.core.policy import Policy
 from agent.openadr.base import Ven
 from agent.openadr.v20b.ven import Ven20b
 from agent.store.audit import Audit
@@ -65,12 +67,12 @@ class App:
         self._keeper = Keeper(
             EventBook(database), Ledger(database), self._facts, Audit(database), history
         )
-        policy, programs = policy_of(config), programs_of(config)
+        self._policy, programs = policy_of(config), programs_of(config)
         self._equipment = Equipment(
             build_gpu(config.gpu_settings),
             [build_jobs(settings) for settings in config.jobs_settings],
             build_meter(config.meter_settings),
-            policy,
+            self._policy,
         )
         self._vens: Sequence[Ven] = [
             Ven20b(
@@ -79,7 +81,7 @@ class App:
                 registrations=Registrations(database),
                 history=history,
                 programs=programs,
-                policy=policy,
+                policy=self._policy_now,
                 clock=self._clock,
                 rng=random.Random(),
                 on_intake=self._on_intake,
@@ -92,7 +94,7 @@ class App:
             self._keeper,
             self._clock,
             programs,
-            policy,
+            self._policy,
             self.links,
             self._on_picture,
         )
@@ -111,6 +113,8 @@ class App:
             config.site.control_socket,
             self._keeper,
             self._clock,
+            programs,
+            self._policy_now,
             lambda: self._view,
             self._on_command,
         )
@@ -200,11 +204,16 @@ class App:
         }
         self._facts.put({DRIVERS_FACT: json.dumps(document)})
 
+    def _policy_now(self) -> Policy:
+        """The site's rules, with the operator's local stop in them while it is in force."""
+        stop = self._keeper.stop
+        return self._policy if stop is None else replace(self._policy, stopped=stop.why)
+
     def _on_intake(self, intakes: Sequence[Intake]) -> None:
         self._controller.wake()
 
-    def _on_command(self, record: EventRecord | None) -> None:
-        if record is not None:
+    def _on_command(self, records: Sequence[EventRecord]) -> None:
+        for record in records:
             for ven in self._vens:
                 if ven.name == record.event.ven:
                     ven.tell(record)

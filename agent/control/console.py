@@ -13,7 +13,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +22,11 @@ from typing import Any
 from agent.clock import Clock
 from agent.control.keeper import Keeper
 from agent.core.event import EventRecord, Opt, OptDecision
+from agent.core.intake import reconsidered
 from agent.core.lifecycle import opted_in, opted_out
 from agent.core.picture import Stop
+from agent.core.policy import Policy
+from agent.core.program import Program
 from agent.errors import CommandError, StoreBusyError
 from agent.store.audit import AuditLine
 
@@ -43,13 +46,19 @@ class Console:
         path: Path,
         keeper: Keeper,
         clock: Clock,
+        programs: tuple[Program, ...],
+        policy: Callable[[], Policy],
         view: Callable[[], Reply | None],
-        changed: Callable[[EventRecord | None], None],
+        changed: Callable[[Sequence[EventRecord]], None],
     ) -> None:
-        """`changed` is called after every change, with the event's record where it was one's opt."""
+        """`policy` gives the site's rules as they are now; `changed` is called after every change, with
+        the events whose opt it changed.
+        """
         self._path = path
         self._keeper = keeper
         self._clock = clock
+        self._programs = programs
+        self._policy = policy
         self._view = view
         self._changed = changed
         self._server: asyncio.Server | None = None
@@ -129,9 +138,9 @@ class Console:
         decided = replace(record, opt=OptDecision(opt, f"operator {who}", now, why))
         changed = opted_out(decided, now) if opt is Opt.OUT else opted_in(decided)
         line = AuditLine(now, who, f"opt {opt} of event {record.event.event_id}", why)
-        await self._keeper.put_event(changed, line)
+        await self._keeper.put_events((changed,), line)
         log.warning("%s opted %s of event %s: %s", who, opt, record.event.event_id, why)
-        self._changed(changed)
+        self._changed((changed,))
         return {"said": f"opted {opt} of event {record.event.event_id}"}
 
     async def _stop(self, who: str, why: str) -> Reply:
@@ -140,19 +149,29 @@ class Console:
                 f"already stopped by {self._keeper.stop.by}: {self._keeper.stop.why}"
             )
         now = self._clock.now()
-        await self._keeper.put_stop(Stop(now, who, why), AuditLine(now, who, "local stop", why))
+        await self._keeper.put_stop(Stop(now, who, why))
+        await self._reconsider(AuditLine(now, who, "local stop", why))
         log.warning("%s stopped the agent: %s", who, why)
-        self._changed(None)
         return {"said": "stopped: everything held is let go, nothing new is set until resume"}
 
     async def _resume(self, who: str, why: str) -> Reply:
         if self._keeper.stop is None:
             raise CommandError("the agent is not stopped")
         now = self._clock.now()
-        await self._keeper.put_stop(None, AuditLine(now, who, "local stop lifted", why))
+        await self._keeper.put_stop(None)
+        await self._reconsider(AuditLine(now, who, "local stop lifted", why))
         log.warning("%s lifted the local stop: %s", who, why)
-        self._changed(None)
         return {"said": "resumed: events under way are taken up again"}
+
+    async def _reconsider(self, line: AuditLine) -> None:
+        """Decide anew on every event, now that the site's rules have changed."""
+        changed = [
+            new
+            for old in self._keeper.records.values()
+            if (new := reconsidered(old, self._programs, self._policy(), line.at)) is not old
+        ]
+        await self._keeper.put_events(changed, line)
+        self._changed(changed)
 
     def _find(self, event_id: str, ven: object) -> EventRecord:
         found = [

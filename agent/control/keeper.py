@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -70,25 +71,28 @@ class Keeper:
         return tuple(self._troubles.values())
 
     async def freeze(self, records: Sequence[EventRecord]) -> None:
-        """Keep records whose baseline was frozen, and whatever waited for room."""
-        if records or self.events.unsaved:
-            await self._try("events", lambda: self.events.put(*records))
+        """Keep records whose baseline was frozen, and whatever waited for room.
 
-    async def put_event(self, record: EventRecord, line: AuditLine) -> None:
-        """Keep an operator's decision on an event, and who made it."""
-        await self._try("events", lambda: self.events.put(record))
-        await self.audit(line)
+        What arrived from the VTN since the cycle began stays: only the baseline is added.
+        """
+        for record in records:
+            current = self.events.records.get(record.key)
+            if current is not None and current.event.starts_at == record.event.starts_at:
+                self.events.hold(replace(current, baseline=record.baseline))
+        if self.events.unsaved:
+            await self._try("events", self.events.flush)
 
-    async def put_stop(self, stop: Stop | None, line: AuditLine) -> None:
-        """Put the local stop in force or lift it, and note who did."""
+    async def put_events(self, records: Sequence[EventRecord], line: AuditLine) -> None:
+        """Keep what an operator's deed made of events, and the deed."""
+        self.events.hold(*records)
+        await self._try("events", self.events.flush)
+        await self._try("audit", lambda: self._audit.add(line))
+
+    async def put_stop(self, stop: Stop | None) -> None:
+        """Put the local stop in force or lift it."""
         self._stop = stop
         document = None if stop is None else _STOP.dump_json(stop).decode()
         await self._try("facts", lambda: self._facts.put({_STOP_FACT: document}))
-        await self.audit(line)
-
-    async def audit(self, line: AuditLine) -> None:
-        """Note a deed."""
-        await self._try("audit", lambda: self._audit.add(line))
 
     async def add_sample(self, sample: Sample) -> None:
         """Keep a sample; up to an hour of them waits in memory while there is no room."""

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from agent.core.event import Ending, Event, EventRecord, Opt
-from agent.core.lifecycle import cancelled, opted_out
+from agent.core.lifecycle import cancelled, opted_in, opted_out
 from agent.core.policy import Policy, decide_opt
 from agent.core.program import Program, program_for
 
@@ -52,7 +52,9 @@ def receive(
 ) -> Intake:
     """Judge one arriving event against what is known of it.
 
-    `draw` is a random number in [0, 1), used once per event for its start.
+    `draw` is a random number in [0, 1), used once per event for its start. An event that was
+    cancelled by implication (`missing_from`) and is listed again is on again; answers to polls come in
+    order, so that it cannot be an old message. A cancel is always confirmed (2.0b rule 36).
     """
     if known is None:
         if event.cancelled:
@@ -66,7 +68,11 @@ def receive(
     if event.revision < known.event.revision:
         return Intake(Verdict.OUTDATED, known, known.opt.opt)
     if event.revision == known.event.revision and known.event.cancelled >= event.cancelled:
-        return Intake(Verdict.REPEATED, known, known.opt.opt)
+        if known.ended_by is Ending.CANCELLED and not known.event.cancelled:
+            record = modified(known, event, programs, policy, now)
+            return Intake(Verdict.MODIFIED, record, record.opt.opt)
+        opt = Opt.IN if event.cancelled else known.opt.opt
+        return Intake(Verdict.REPEATED, known, opt)
     if event.cancelled:
         return Intake(Verdict.CANCELLED, cancelled(replace(known, event=event), now), Opt.IN)
     record = modified(known, event, programs, policy, now)
@@ -98,6 +104,24 @@ def modified(
     return _revived(record)
 
 
+def reconsidered(
+    known: EventRecord, programs: tuple[Program, ...], policy: Policy, now: datetime
+) -> EventRecord:
+    """The record once the site's rules changed: a local stop leaves every event, its end takes up again
+    what nobody but policy had left.
+    """
+    if known.ended_by is Ending.CANCELLED or _past(known, now):
+        return known
+    if known.opt.by != "policy" and not policy.stopped:
+        return known
+    program = program_for(known.event, programs)
+    decision = decide_opt(known.event, program, policy, now, known.received_at)
+    if decision.opt is known.opt.opt:
+        return known
+    decided = replace(known, opt=decision)
+    return opted_out(decided, now) if decision.opt is Opt.OUT else opted_in(decided)
+
+
 def missing_from(
     listing: Mapping[Key, Event], known: Mapping[Key, EventRecord], ven: str, now: datetime
 ) -> tuple[EventRecord, ...]:
@@ -105,11 +129,11 @@ def missing_from(
     (2.0b rule 61). `listing` must be one complete message; returns the records as they become.
     """
     return tuple(
-        cancelled(replace(record, event=replace(record.event, cancelled=True)), now)
+        cancelled(record, now)
         for key, record in known.items()
         if key[0] == ven
         and key not in listing
-        and not record.event.cancelled
+        and record.ended_by is not Ending.CANCELLED
         and not _past(record, now)
     )
 

@@ -109,6 +109,8 @@ class Policy:
     min_notice_s: float = 0.0
     """Events with less notice are opted out of."""
     blackouts: tuple[Blackout, ...] = ()
+    stopped: str = ""
+    """Why the operator's local stop is in force; empty when it is not."""
     rules: tuple[WorkloadRule, ...] = ()
     default_terms: Terms = PROTECTED
     default_class: WorkloadClass = WorkloadClass.BATCH
@@ -128,6 +130,8 @@ def decide_opt(
     event: Event, program: Program | None, policy: Policy, now: datetime, noticed_at: datetime
 ) -> OptDecision:
     """Whether the site takes part in an event, and why. `noticed_at`: when its start was heard of."""
+    if policy.stopped:
+        return OptDecision(Opt.OUT, "policy", now, f"local stop: {policy.stopped}")
     if program is None:
         return OptDecision(
             Opt.OUT, "policy", now, f"no program for market context {event.program!r}"

@@ -164,7 +164,10 @@ def _hold_cap(
             yield Confirm(held)
     elif found_w > setpoint_w or entry.is_ours(found_w):
         same = entry.setpoint_w is not None and abs(entry.setpoint_w - setpoint_w) < SAME_LIMIT_W
-        yield Write(replace(wanted, written=entry.written) if same else wanted)
+        written = entry.written if same else wanted.written
+        # What is there now and is ours must stay known as ours until the new setpoint is read back.
+        confirmed_w = found_w if entry.is_ours(found_w) else entry.confirmed_w
+        yield Write(replace(wanted, written=written, confirmed_w=confirmed_w))
 
 
 def _hold_pause(

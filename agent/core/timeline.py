@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 
-from agent.core.event import Event, EventRecord, Opt
+from agent.core.event import Event, EventRecord, Opt, Signal
 from agent.core.program import Ask, Program, ask_of, describe_ask, limit_of
 
 REBOUND_TOLERANCE = 0.01
@@ -179,21 +179,37 @@ def steps_of(record: EventRecord, program: Program, max_import_w: float) -> tupl
     them all.
     """
     shift = record.start_shift
-    pieces = [(s.kind, piece) for s in record.event.signals for piece in s.intervals]
-    edges = {piece.start for _, piece in pieces} | {piece.end for _, piece in pieces if piece.end}
+    edges: set[datetime] = set()
+    signals = []
+    for signal in record.event.signals:
+        starts = [piece.start for piece in signal.intervals]
+        edges.update(starts)
+        edges.update(piece.end for piece in signal.intervals if piece.end is not None)
+        signals.append((signal, starts))
     return tuple(
         Step(
             edge + shift,
             tuple(
                 ask
-                for kind, piece in pieces
-                if piece.start <= edge
-                and (piece.end is None or edge < piece.end)
-                and (ask := ask_of(kind, piece.value, program, max_import_w)) is not None
+                for signal, starts in signals
+                if (ask := _ask_at(edge, signal, starts, program, max_import_w)) is not None
             ),
         )
         for edge in sorted(edges)
     )
+
+
+def _ask_at(
+    edge: datetime, signal: Signal, starts: list[datetime], program: Program, max_import_w: float
+) -> Ask | None:
+    """What one signal asks at an instant; `starts` are its intervals'."""
+    position = bisect_right(starts, edge) - 1
+    if position < 0:
+        return None
+    piece = signal.intervals[position]
+    if piece.end is not None and edge >= piece.end:
+        return None
+    return ask_of(signal.kind, piece.value, program, max_import_w)
 
 
 def obligations_of(

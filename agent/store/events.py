@@ -1,5 +1,6 @@
 """The events and what the site decided about each."""
 
+import threading
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
@@ -17,14 +18,16 @@ _RECORD = TypeAdapter(EventRecord)
 class EventBook:
     """All event records: on disk, and in memory for the control cycle to read at any time.
 
-    What could not be written for lack of room is held in memory, counted in `unsaved`, and written
-    with the next change or by `flush`.
+    `hold` and everything that reads belong to one thread, the event loop's; `flush` may run in
+    another. What could not be written for lack of room stays in memory, counted in `unsaved`, until
+    the next `flush`.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._records: dict[Key, EventRecord] = {}
         self._unsaved: set[Key] = set()
+        self._lock = threading.Lock()
         self.unreadable: tuple[str, ...] = ()
         """Rows that could not be understood, a sentence each; they are left as they are."""
         self._load()
@@ -39,25 +42,34 @@ class EventBook:
         """How many records are not on disk yet."""
         return len(self._unsaved)
 
-    def put(self, *records: EventRecord) -> None:
-        """Keep records. In memory at once; raises `StoreError` when they are not on disk after all."""
-        for record in records:
-            self._records[record.key] = record
-            self._unsaved.add(record.key)
-        self.flush()
+    def hold(self, *records: EventRecord) -> None:
+        """Keep records in memory, at once; `flush` brings them to disk."""
+        with self._lock:
+            for record in records:
+                self._records[record.key] = record
+                self._unsaved.add(record.key)
 
     def flush(self) -> None:
         """Write what is not on disk yet. Raises `StoreError` or one of its kinds."""
-        if not self._unsaved:
+        with self._lock:
+            waiting = {key: self._records[key] for key in self._unsaved}
+        if not waiting:
             return
-        keys = tuple(self._unsaved)
         with self._database.transaction() as connection:
-            for key in keys:
-                document = _RECORD.dump_json(self._records[key]).decode()
+            for key, record in waiting.items():
+                document = _RECORD.dump_json(record).decode()
                 connection.execute(
                     "INSERT OR REPLACE INTO events VALUES (?, ?, ?)", (*key, document)
                 )
-        self._unsaved.difference_update(keys)
+        with self._lock:
+            self._unsaved -= {
+                key for key, record in waiting.items() if self._records[key] is record
+            }
+
+    def put(self, *records: EventRecord) -> None:
+        """`hold` and `flush`."""
+        self.hold(*records)
+        self.flush()
 
     def forget(self, keys: tuple[Key, ...]) -> None:
         """Remove records for good."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -16,17 +17,27 @@ from agent.store.audit import Audit
 from tests.control.live import Live
 
 
+def console_of(site, path):
+    def policy():
+        stop = site.keeper.stop
+        return site.policy if stop is None else replace(site.policy, stopped=stop.why)
+
+    return Console(
+        path,
+        site.keeper,
+        site.clock,
+        (site.program,),
+        policy,
+        lambda: {"sentence": "all is well"} if site.pictures else None,
+        site.changed.extend,
+    )
+
+
 @pytest.fixture
 async def live(tmp_path):
     site = await Live(tmp_path).start()
     site.changed = []
-    site.console = Console(
-        tmp_path / "control.sock",
-        site.keeper,
-        site.clock,
-        lambda: {"sentence": "all is well"} if site.pictures else None,
-        site.changed.append,
-    )
+    site.console = console_of(site, tmp_path / "control.sock")
     await site.console.start()
     yield site
     await site.console.stop()
@@ -104,6 +115,30 @@ async def test_the_local_stop_wins_over_events_and_limits_and_survives_a_restart
     assert pictures[-1].stop.why == "fire drill"
 
 
+async def test_the_vtn_hears_of_the_local_stop_and_of_its_end(live):
+    await live.run(30)
+    live.call(0.25, hold_s=600)
+    await live.run(40)
+    await ask(live, command="pause", why="fire drill")
+    assert [(r.key[1], r.opt.opt, r.opt.why) for r in live.changed] == [
+        ("ev-1", Opt.OUT, "local stop: fire drill")
+    ]
+    live.changed.clear()
+    await ask(live, command="resume")
+    assert [(r.key[1], r.opt.opt) for r in live.changed] == [("ev-1", Opt.IN)]
+
+
+async def test_an_event_that_the_operator_left_stays_left_after_a_stop(live):
+    await live.run(30)
+    live.call(0.25, hold_s=600)
+    await ask(live, command="opt-out", event="ev-1", why="launch")
+    await ask(live, command="pause", why="fire drill")
+    await ask(live, command="resume")
+    await live.run(30)
+    assert live.untouched
+    assert live.book.records["ven", "ev-1"].opt.why == "launch"
+
+
 async def test_resuming_takes_up_what_still_lasts(live):
     await live.run(30)
     live.call(0.25, hold_s=600)
@@ -166,11 +201,11 @@ async def test_strangers_may_not_command(live, monkeypatch):
 
 
 async def test_a_second_agent_on_the_same_socket_is_refused_and_a_stale_file_is_not(live, tmp_path):
-    second = Console(tmp_path / "control.sock", live.keeper, live.clock, lambda: None, print)
+    second = console_of(live, tmp_path / "control.sock")
     with pytest.raises(StoreBusyError):
         await second.start()
     stale = tmp_path / "stale.sock"
     stale.touch()
-    fresh = Console(stale, live.keeper, live.clock, lambda: None, print)
+    fresh = console_of(live, stale)
     await fresh.start()
     await fresh.stop()

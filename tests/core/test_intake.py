@@ -132,6 +132,24 @@ def test_events_missing_from_a_whole_listing_are_cancelled_by_implication():
     assert missing_from(listing, known, "another-ven", at(100)) == ()
 
 
+def test_an_event_cancelled_by_implication_and_listed_again_unchanged_is_on_again():
+    known = record(event())
+    (gone,) = missing_from({}, {known.key: known}, "ven", at(100))
+    again = take(gone, event(), second=110)
+    assert again.verdict is Verdict.MODIFIED
+    assert again.record is not None
+    assert again.record.ended_at is None
+    assert missing_from({}, {gone.key: gone}, "ven", at(105)) == ()
+
+
+def test_a_cancel_is_confirmed_again_though_we_had_opted_out():
+    out = OptDecision(Opt.OUT, "operator ann", NOON, "launch")
+    cancelled = take(
+        replace(record(event()), opt=out), event(revision=1, cancelled=True), second=5
+    ).record
+    assert take(cancelled, event(revision=1, cancelled=True), second=6).opt is Opt.IN
+
+
 messages = st.lists(
     st.tuples(st.integers(0, 6), st.booleans(), st.integers(1, 3)), min_size=1, max_size=12
 )

@@ -1,0 +1,1 @@
+"""The virtual end nodes: the wire on one side, core events on the other."""

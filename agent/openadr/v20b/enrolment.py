@@ -1,0 +1,108 @@
+"""Registering with a VTN: the first time, again, and not at all any more."""
+
+import logging
+from dataclasses import replace
+
+from agent.errors import WireError
+from agent.openadr.v20b import writer
+from agent.openadr.v20b.messages import (
+    CancelPartyRegistration,
+    Code,
+    CreatedPartyRegistration,
+    OadrResponse,
+    Response,
+    quote,
+)
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.store.registrations import Registration, ReportRequest
+
+log = logging.getLogger(__name__)
+
+SERVICE = "EiRegisterParty"
+DEFAULT_POLL_S = 10.0
+LEAST_POLL_S = 0.1
+MOST_POLL_S = 86_400.0
+
+
+async def enrol(vtn: Vtn, settings: Ven20bSettings, held: Registration | None) -> Registration:
+    """Register, renewing what is held if the VTN still knows it, else afresh.
+
+    Report requests of an earlier registration fall dormant: the VTN asks anew, and each new request
+    goes on where the old one had got to. Raises `NotRegisteredError` when the VTN will not have us.
+    """
+    created = None
+    if held is not None and held.registration_id:
+        created = await _register(vtn, settings, held.ven_id, held.registration_id)
+        if isinstance(created, Response):
+            log.info("VEN %s: the VTN does not renew its registration: %s", settings.name, created)
+    if not isinstance(created, CreatedPartyRegistration):
+        created = await _register(vtn, settings, settings.ven_id or "", "")
+    if isinstance(created, Response):
+        raise NotRegisteredError(f"the VTN refuses to register VEN {settings.name}: {created}")
+    log.info("VEN %s: registered as %s", settings.name, quote(created.ven_id))
+    poll_s = 0.0 if created.poll is None else created.poll.total_seconds()
+    return Registration(
+        ven=settings.name,
+        ven_id=created.ven_id,
+        registration_id=created.registration_id,
+        vtn_id=created.vtn_id,
+        poll_s=min(max(0.0, poll_s), MOST_POLL_S),
+        requests=() if held is None else dormant(held.requests),
+        vtn_url=settings.vtn_url,
+        answers=() if held is None else held.answers,
+    )
+
+
+def poll_period_s(settings: Ven20bSettings, registration: Registration | None) -> float:
+    """How long to wait between polls: what the VTN asks for at least, longer if we are set to."""
+    asked_s = 0.0 if registration is None else registration.poll_s
+    wanted_s = settings.poll_s or 0.0
+    return max(asked_s, wanted_s, LEAST_POLL_S) if asked_s or wanted_s else DEFAULT_POLL_S
+
+
+def refusal_of(message: CancelPartyRegistration, registration: Registration) -> str:
+    """Why a cancellation of our registration is not for us; empty when it is."""
+    if message.ven_id and message.ven_id.strip() != registration.ven_id.strip():
+        return f"venID {quote(message.ven_id)} is not ours"
+    if message.registration_id.strip() != registration.registration_id.strip():
+        return f"registrationID {quote(message.registration_id)} is not ours"
+    return ""
+
+
+def cancelled(registration: Registration) -> Registration:
+    """The registration once the VTN has ended it: what is to be remembered for the next one."""
+    return replace(
+        registration, registration_id="", offered="", requests=dormant(registration.requests)
+    )
+
+
+def dormant(requests: tuple[ReportRequest, ...]) -> tuple[ReportRequest, ...]:
+    """Report requests that nobody asks for any more: one for each kind, the furthest behind."""
+    kept: dict[object, ReportRequest] = {}
+    for request in sorted(requests, key=lambda r: r.sent_through):
+        if request.ends_at is None:
+            kept.setdefault(
+                (request.specifier_id, request.granularity), replace(request, dormant=True)
+            )
+    return tuple(kept.values())
+
+
+async def _register(
+    vtn: Vtn, settings: Ven20bSettings, ven_id: str, registration_id: str
+) -> CreatedPartyRegistration | Response:
+    """The new registration, or what the VTN said instead."""
+    body = writer.create_party_registration(settings.label, ven_id, registration_id)
+    try:
+        answer = await vtn.ask(SERVICE, body, ven_id)
+    except NotRegisteredError as error:
+        return Response(Code.NOT_REGISTERED, str(error))
+    if isinstance(answer, CreatedPartyRegistration):
+        if not answer.response.ok:
+            return answer.response
+        if not answer.ven_id.strip() or not answer.registration_id.strip():
+            return Response(Code.NOT_REGISTERED, "no venID or registrationID given")
+        return answer
+    if isinstance(answer, OadrResponse):
+        return answer.response
+    raise WireError(f"the VTN answered a registration with {type(answer).__name__}")

@@ -1,0 +1,301 @@
+"""Taking in events: judging each, storing what becomes of it, and the answer it gets.
+
+Nothing here acts on the site. An event that cannot be used is answered with its code and leaves its
+neighbours, and what is already known of it, as they are.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from agent.clock import Clock
+from agent.core.event import Ending, Event, EventRecord, Opt
+from agent.core.intake import Intake, Key, Verdict, missing_from, receive
+from agent.core.policy import Policy
+from agent.core.program import Program
+from agent.errors import StoreError
+from agent.openadr.translate import translate
+from agent.openadr.v20b.messages import (
+    Code,
+    DistributeEvent,
+    EventAnswer,
+    FaultError,
+    RejectedEvent,
+    Response,
+    WireEvent,
+    quote,
+)
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.standing import LinkKeeper
+from agent.store.events import EventBook
+from agent.store.registrations import Answer, Registration
+
+log = logging.getLogger(__name__)
+
+_CHANGES = (Verdict.NEW, Verdict.MODIFIED, Verdict.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """What one oadrDistributeEvent came to."""
+
+    answers: tuple[EventAnswer, ...]
+    """One for each event that wants one and has an id (2.0b rules 12, 19 and 62)."""
+    fault: Response | None
+    """For the message as a whole: events that could not even be named, or a wrong sender."""
+    news: bool
+    """Whether anything changed by it."""
+
+
+class EventReceiver:
+    """Takes in what a VTN distributes, for one VEN."""
+
+    def __init__(
+        self,
+        settings: Ven20bSettings,
+        book: EventBook,
+        programs: tuple[Program, ...],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        rng: random.Random,
+        link: LinkKeeper,
+        on_intake: Callable[[Sequence[Intake]], None],
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._programs = programs
+        self._policy = policy
+        self._clock = clock
+        self._rng = rng
+        self._link = link
+        self._on_intake = on_intake
+
+    async def receive(self, message: DistributeEvent, registration: Registration) -> Reception:
+        """Judge, store and announce the events of one message; the answers are the caller's to send."""
+        if registration.vtn_id and message.vtn_id != registration.vtn_id:
+            return self._refuse_all(message, registration)
+        self._link.clear("vtnID")
+        now = self._clock.now()
+        overlay: dict[Key, EventRecord] = {}
+        intakes: list[Intake] = []
+        answers: list[EventAnswer] = []
+        for wire in message.events:
+            key = (self._settings.name, wire.event_id)
+            known = overlay.get(key) or self._book.records.get(key)
+            intake, answer = self._judge_alone(wire, known, registration, now)
+            if intake is not None and intake.record is not None and intake.verdict in _CHANGES:
+                overlay[key] = intake.record
+                intakes.append(intake)
+            if wire.response_required and wire.event_id:
+                answers.append(answer)
+        for record in self._missing(message, overlay, now):
+            overlay[record.key] = record
+            intakes.append(Intake(Verdict.CANCELLED, record, Opt.IN))
+        await self._keep(overlay, intakes)
+        unnamed = sum(1 for wire in message.events if not wire.event_id)
+        fault = Response(Code.INVALID_ID, f"{unnamed} events have no eventID", message.request_id)
+        return Reception(tuple(answers), fault if unnamed else None, bool(intakes))
+
+    def open_answers(self, registration: Registration) -> tuple[EventAnswer, ...]:
+        """Opts that the VTN has not acknowledged, of events that are still to be answered for.
+
+        Cancelled ones are not among them: those are answered when the cancellation arrives.
+        """
+        told = {answer.event_id: answer for answer in registration.answers}
+        now = self._clock.now()
+        return tuple(
+            _answer(record, record.event.revision)
+            for key, record in tuple(self._book.records.items())
+            if key[0] == self._settings.name
+            and record.event.response_required
+            and record.ended_by is not Ending.CANCELLED
+            and not _over(record, now)
+            and told.get(key[1]) != _told(_answer(record, record.event.revision))
+        )
+
+    def acknowledge(
+        self, registration: Registration, answers: Sequence[EventAnswer]
+    ) -> Registration:
+        """The registration once the VTN has acknowledged answers; forgets events that are gone."""
+        told = {answer.event_id: answer for answer in registration.answers}
+        told |= {a.event_id: _told(a) for a in answers if a.code is Code.OK}
+        known = tuple(
+            a for a in told.values() if (self._settings.name, a.event_id) in self._book.records
+        )
+        return replace(registration, answers=known)
+
+    async def retry_store(self) -> None:
+        """Write what an earlier failure left in memory only."""
+        if self._book.unsaved:
+            await self._store()
+
+    def _judge_alone(
+        self,
+        wire: WireEvent | RejectedEvent,
+        known: EventRecord | None,
+        registration: Registration,
+        now: datetime,
+    ) -> tuple[Intake | None, EventAnswer]:
+        """Judge one event so that even a fault of ours costs none of its neighbours."""
+        try:
+            return self._judge(wire, known, registration, now)
+        except Exception as error:
+            why = f"event {quote(wire.event_id)}: {type(error).__name__} in this VEN"
+            log.exception("VEN %s: %s", self._settings.name, why)
+            self._link.reject(why)
+            revision = wire.revision or 0
+            return None, EventAnswer(wire.event_id, revision, Opt.OUT, Code.OTHER, why)
+
+    def _judge(
+        self,
+        wire: WireEvent | RejectedEvent,
+        known: EventRecord | None,
+        registration: Registration,
+        now: datetime,
+    ) -> tuple[Intake | None, EventAnswer]:
+        try:
+            event = self._event(wire, known, registration, now)
+        except FaultError as fault:
+            self._link.reject(fault.why)
+            return None, EventAnswer(
+                wire.event_id, wire.revision or 0, Opt.OUT, fault.code, fault.why
+            )
+        intake = receive(known, event, self._programs, self._policy(), now, self._rng.random())
+        if intake.verdict is Verdict.OUTDATED and intake.record is not None:
+            held = intake.record.event.revision
+            why = (
+                f"event {quote(event.event_id)}: modificationNumber {event.revision} is below "
+                f"{held}, which is known already (2.0b rule 58)"
+            )
+            self._link.reject(why)
+            opt = _answer(intake.record, held).opt
+            return intake, EventAnswer(
+                event.event_id, event.revision, opt, Code.OUT_OF_SEQUENCE, why
+            )
+        if intake.record is None:
+            return intake, EventAnswer(event.event_id, event.revision, intake.opt)
+        return intake, _answer(intake.record, event.revision)
+
+    def _event(
+        self,
+        wire: WireEvent | RejectedEvent,
+        known: EventRecord | None,
+        registration: Registration,
+        now: datetime,
+    ) -> Event:
+        """The event as the core knows it; raises `FaultError` to refuse it.
+
+        A cancellation of an event we hold is honoured whatever else is wrong with the message: it
+        is the last thing that a fault elsewhere should keep from us.
+        """
+        cancels = wire.cancelled and known is not None and wire.revision is not None
+        if isinstance(wire, WireEvent):
+            if not cancels:
+                self._check_addressee(wire, registration)
+            event = translate(wire, self._settings.name, now)
+        else:
+            event = wire
+        if isinstance(event, Event):
+            return event
+        if cancels and known is not None and wire.revision is not None:
+            return replace(known.event, revision=wire.revision, cancelled=True)
+        raise FaultError(event.code, event.why)
+
+    def _check_addressee(self, wire: WireEvent, registration: Registration) -> None:
+        """2.0b rules 22 and 48: targets are alternatives, and none at all means us."""
+        contexts = self._settings.market_contexts
+        name = f"event {quote(wire.event_id)}"
+        if contexts and wire.market_context not in contexts:
+            raise FaultError(
+                Code.NOT_RECOGNIZED,
+                f"{name}: its market context {quote(wire.market_context)} is not one of ours",
+            )
+        targets = wire.targets
+        if targets.others or not (targets.ven_ids or targets.resource_ids):
+            return
+        if (
+            registration.ven_id.strip() not in targets.ven_ids
+            and self._settings.resource not in targets.resource_ids
+        ):
+            others = ", ".join((*targets.ven_ids, *targets.resource_ids))
+            raise FaultError(Code.TARGET_MISMATCH, f"{name}: it is for {quote(others)}, not for us")
+
+    def _missing(
+        self, message: DistributeEvent, overlay: Mapping[Key, EventRecord], now: datetime
+    ) -> tuple[EventRecord, ...]:
+        """Events cancelled by not being listed (2.0b rule 61), if this is a whole list.
+
+        It is none when it reports an error, or when any event's id could not be read. An event that
+        was refused counts as listed: what we hold of it stays.
+        """
+        if any(not wire.event_id for wire in message.events):
+            return ()
+        known = dict(self._book.records)
+        listed = {
+            key: known[key].event
+            for wire in message.events
+            if (key := (self._settings.name, wire.event_id)) in known
+        }
+        return missing_from(listed, known, self._settings.name, now)
+
+    async def _keep(self, records: Mapping[Key, EventRecord], intakes: Sequence[Intake]) -> None:
+        if not intakes:
+            return
+        await self._store(*records.values())
+        for intake in intakes:
+            if intake.record is not None:
+                log.info(
+                    "VEN %s: %s", self._settings.name, _describe(intake.verdict, intake.record)
+                )
+        self._on_intake(tuple(intakes))
+
+    async def _store(self, *records: EventRecord) -> None:
+        """Put records into the book; without room they are held in memory, and count all the same."""
+        self._book.hold(*records)
+        try:
+            await asyncio.to_thread(self._book.flush)
+        except StoreError as error:
+            self._link.trouble("event store", str(error))
+        else:
+            self._link.clear("event store")
+
+    def _refuse_all(self, message: DistributeEvent, registration: Registration) -> Reception:
+        """A list from a VTN that is not ours is nobody's list: nothing is stored or implied."""
+        why = f"vtnID is {quote(message.vtn_id)}, but our VTN is {quote(registration.vtn_id)}"
+        self._link.reject(why)
+        self._link.trouble("vtnID", f"its events are refused: {why}")
+        answers = tuple(
+            EventAnswer(wire.event_id, wire.revision or 0, Opt.OUT, Code.INVALID_ID, why)
+            for wire in message.events
+            if wire.response_required and wire.event_id
+        )
+        return Reception(answers, Response(Code.INVALID_ID, why, message.request_id), news=False)
+
+
+def _answer(record: EventRecord, revision: int) -> EventAnswer:
+    """A cancelled event is always confirmed: optOut would mean it cannot be (2.0b rule 36)."""
+    opt = Opt.IN if record.event.cancelled else record.opt.opt
+    return EventAnswer(record.event.event_id, revision, opt)
+
+
+def _told(answer: EventAnswer) -> Answer:
+    return Answer(answer.event_id, answer.revision, answer.opt)
+
+
+def _over(record: EventRecord, now: datetime) -> bool:
+    duration = record.event.duration
+    return duration is not None and record.event.starts_at + record.start_shift + duration <= now
+
+
+def _describe(verdict: Verdict, record: EventRecord) -> str:
+    event = record.event
+    signals = ", ".join(signal.name for signal in event.signals)
+    length = "until cancelled" if event.duration is None else f"for {event.duration}"
+    return (
+        f"event {quote(event.event_id)} {verdict} (modification {event.revision}): "
+        f"{quote(signals)} at {event.starts_at:%Y-%m-%d %H:%M:%S} UTC {length}, "
+        f"opt {record.opt.opt}: {record.opt.why}"
+    )

@@ -1,0 +1,171 @@
+"""How bytes reach a VTN and come back: simple HTTP, TLS as the profile demands, everything bounded.
+
+`Transport` is the seam: whatever wraps the exchange (XML signatures, for one) stands between it and
+`vtn.Vtn`, and sees exactly the bytes that travel.
+"""
+
+import asyncio
+import os
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+import aiohttp
+
+from agent.clock import Clock
+from agent.errors import ConfigError, UnreachableError, WireError
+from agent.openadr.v20b.settings import Ven20bSettings
+
+CIPHERS = (
+    "AES128-SHA256:ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
+)
+"""The two suites 2.0b requires (rule 67), of which Python refuses the first by default, and today's."""
+MAX_RETRY_AFTER_S = 3600.0
+"""No VTN can ask us to stay away for longer than this."""
+KEEP_ALIVE_S = 1.5
+"""How long an idle connection is kept: for bursts, and less than servers do, so that none closes it
+under a message."""
+_CHUNK_BYTES = 65_536
+
+
+class BusyError(UnreachableError):
+    """The VTN asked for patience."""
+
+    def __init__(self, sentence: str, retry_after_s: float) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+
+class Transport(Protocol):
+    """Carries one message to one service of a VTN and its answer back."""
+
+    async def post(self, service: str, body: bytes) -> bytes:
+        """The body of the answer, possibly empty. Raises `UnreachableError` or `WireError`."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class HttpTransport:
+    """HTTP with a limit on the time of each exchange as a whole and on the length of its answer."""
+
+    def __init__(self, settings: Ven20bSettings, clock: Clock) -> None:
+        """Read the TLS files; raises `ConfigError` when they cannot be used. Connects to nothing."""
+        self._settings = settings
+        self._clock = clock
+        self._tls = tls_context(settings) if settings.vtn_url.startswith("https:") else None
+        self._session: aiohttp.ClientSession | None = None
+
+    async def post(self, service: str, body: bytes) -> bytes:
+        """Send to `<vtn_url>/<service>` (2.0b rule 511) and read the answer."""
+        url = f"{self._settings.vtn_url}/{service}"
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await self._exchange(url, body)
+        except TimeoutError:
+            raise UnreachableError(
+                f"{url} gave no whole answer within {self._settings.timeout_s:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreachableError(f"{url}: {_reason(error)}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _exchange(self, url: str, body: bytes) -> bytes:
+        if self._session is None:
+            self._session = _open_session(self._tls)
+        headers = {"Content-Type": "application/xml", "Accept-Encoding": "identity"}
+        async with self._session.post(
+            url, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            self._witness(response.headers.get("Date"))
+            if response.status != 200:
+                raise self._refusal(url, response)
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                response.close()
+                raise WireError(f"{url} answered compressed, which was not asked for")
+            return await self._read(url, response)
+
+    async def _read(self, url: str, response: aiohttp.ClientResponse) -> bytes:
+        received = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+            received += chunk
+            if len(received) > self._settings.max_bytes:
+                response.close()
+                raise WireError(f"{url} answered with more than {self._settings.max_bytes} bytes")
+        return bytes(received)
+
+    def _refusal(self, url: str, response: aiohttp.ClientResponse) -> UnreachableError:
+        sentence = f"{url} answered HTTP {response.status} {response.reason or ''}".rstrip()
+        wait_s = self._retry_after_s(response.headers.get("Retry-After"))
+        return UnreachableError(sentence) if wait_s is None else BusyError(sentence, wait_s)
+
+    def _retry_after_s(self, said: str | None) -> float | None:
+        if said is None:
+            return None
+        if said.strip().isdecimal():
+            wait_s = float(said)
+        else:
+            until = _http_date(said)
+            if until is None:
+                return None
+            wait_s = (until - self._clock.now()).total_seconds()
+        return min(max(0.0, wait_s), MAX_RETRY_AFTER_S)
+
+    def _witness(self, said: str | None) -> None:
+        at = None if said is None else _http_date(said)
+        if at is not None:
+            self._clock.witness(at)
+
+
+def tls_context(settings: Ven20bSettings) -> ssl.SSLContext:
+    """TLS 1.2 or later with mutual authentication. Raises `ConfigError` for unusable files."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    try:
+        if settings.ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"ven {settings.name}: ca {settings.ca} is unusable: {error}") from error
+    try:
+        if settings.cert is not None:
+            context.load_cert_chain(settings.cert, settings.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"ven {settings.name}: cert {settings.cert} with key {settings.key} is unusable: {error}"
+        ) from error
+    return context
+
+
+def _open_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            ssl=tls if tls is not None else True, keepalive_timeout=KEEP_ALIVE_S
+        ),
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+    )
+
+
+def _reason(error: Exception) -> str:
+    # Only of the plain kind: the numbers of its TLS relatives are not the system's.
+    if type(error) is aiohttp.ClientConnectorError and (number := error.os_error.errno) is not None:
+        return f"cannot connect: {os.strerror(number)}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _http_date(said: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(said)
+    except (ValueError, OverflowError):
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

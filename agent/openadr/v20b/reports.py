@@ -1,0 +1,356 @@
+"""Reporting to a VTN: the offer, the requests, and the reports themselves.
+
+An interval without any usable sample is left out of a usage report: the profile would demand a
+number, and an invented one is worse than none. Status is reported all the same (offline). Only a
+report that the VTN waits for (one-shot, or the last after a cancellation) always comes, with "No
+Quality - No Value" if need be.
+"""
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import NoReturn
+
+from agent.clock import Clock
+from agent.core.sample import Point, Sample, points
+from agent.core.site import MeterQuality
+from agent.errors import StoreError, UnreachableError, WireError
+from agent.openadr.v20b import requests, writer
+from agent.openadr.v20b.messages import (
+    CancelReport,
+    Code,
+    CreateReport,
+    OadrResponse,
+    RegisteredReport,
+    RejectedRequest,
+    Response,
+    UpdatedReport,
+    WireReportRequest,
+    quote,
+)
+from agent.openadr.v20b.pace import Alarm, Backoff
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.store.history import KEEP, History
+from agent.store.registrations import ReportRequest
+
+log = logging.getLogger(__name__)
+
+SERVICE = "EiReport"
+QUALITIES = {
+    MeterQuality.GOOD: "Quality Good - Non Specific",
+    MeterQuality.ESTIMATED: "Quality Uncertain - Non Specific",
+    MeterQuality.BAD: "Quality Bad - Non Specific",
+}
+NO_VALUE = "No Quality - No Value"
+_UNKNOWN = (Code.INVALID_ID, Code.NOT_RECOGNIZED, Code.REPORT_NOT_SUPPORTED)
+_WHOLE = timedelta(seconds=1)
+_TICK = timedelta(microseconds=1)
+RECENT = timedelta(seconds=5)
+PATIENCE = timedelta(minutes=15)
+"""How long to wait for samples that are late, before what they would have covered counts as missing."""
+RETRY_S = 1.0
+"""How soon to look again for samples that are late."""
+
+
+class Reporter:
+    """Offers reports, takes requests for them and sends what is due."""
+
+    def __init__(
+        self,
+        settings: Ven20bSettings,
+        vtn: Vtn,
+        registration: RegistrationKeeper,
+        history: History,
+        clock: Clock,
+        rng: random.Random,
+        link: LinkKeeper,
+    ) -> None:
+        self._settings = settings
+        self._vtn = vtn
+        self._registration = registration
+        self._history = history
+        self._clock = clock
+        self._backoff = Backoff(rng)
+        self._link = link
+        self._alarm = Alarm(clock)
+        self._metadata_asked = ""
+        """The id of the request for our offer itself, while it is open."""
+        self._failing_since: datetime | None = None
+
+    def wake(self) -> None:
+        """Something changed: a registration, a request, or the VTN is back."""
+        self._alarm.ring()
+
+    def waiting(self) -> int:
+        """How many data points are due and have not arrived."""
+        held = self._registration.current
+        now = self._clock.now()
+        return 0 if held is None else sum(requests.waiting(r, now) for r in held.requests)
+
+    async def run(self, on_unregistered: Callable[[str], None]) -> NoReturn:
+        """Offer and report whenever registered, until cancelled. A VTN in trouble never ends it."""
+        while True:
+            delay_s: float | None = None
+            if self._registration.valid is not None:
+                generation = self._registration.generation
+                try:
+                    await self._offer()
+                    delay_s = await self._send_due()
+                except NotRegisteredError as error:
+                    # An answer may come late, when there is a newer registration already.
+                    if generation == self._registration.generation:
+                        on_unregistered(str(error))
+                    else:
+                        delay_s = RETRY_S
+                except (WireError, StoreError) as error:
+                    self._failed(error)
+                    delay_s = self._backoff.after(error)
+                else:
+                    self._failing_since = None
+                    self._backoff.reset()
+                    self._link.clear("reports")
+                    self._link.clear("reporting")
+            await self._alarm.wait(delay_s)
+
+    async def create(self, message: CreateReport) -> None:
+        """Take requests that came with a poll, and say which reports are to come."""
+        refusals = await self._take(message.requests)
+        self.wake()
+        await self._confirm(message.request_id, refusals)
+
+    async def cancel(self, message: CancelReport, *, answer: bool = True) -> None:
+        """End reports; where the VTN wants one last report of each, after that.
+
+        `answer` is False for a cancellation that came with the answer to a report.
+        """
+        now = self._clock.now()
+        held = self._registration.valid
+        known = () if held is None else requests.pending_ids(held.requests)
+        unknown = [i for i in message.report_request_ids if i not in known]
+        await self._registration.update(
+            lambda r: requests.ended(
+                r, message.report_request_ids, now if message.to_follow else None
+            )
+        )
+        self.wake()
+        if answer and held is not None:
+            response = Response(Code.OK, "OK", message.request_id)
+            if unknown:
+                why = f"reportRequestID {quote(unknown[0])} is not known"
+                response = Response(Code.INVALID_ID, why, message.request_id)
+            pending = requests.pending_ids(self._requests())
+            await self._vtn.ask(
+                SERVICE, writer.canceled_report(held.ven_id, response, pending), held.ven_id
+            )
+
+    def _failed(self, error: Exception) -> None:
+        """Name what keeps reports from arriving, unless the whole VTN is away: polling says that."""
+        self._failing_since = self._failing_since or self._clock.now()
+        contact = self._link.link.last_contact
+        answers = contact is not None and contact > self._failing_since
+        if answers or not isinstance(error, UnreachableError):
+            self._link.trouble("reports", f"reports do not arrive: {error}")
+
+    async def _offer(self) -> None:
+        """Send METADATA where it is due: after registering, when it changed, when asked for."""
+        held = self._registration.valid
+        digest = requests.digest_of(self._settings)
+        if held is None or held.offered == digest:
+            return
+        asked = self._metadata_asked
+        reports = requests.metadata_of(self._settings, self._clock.now())
+        body = writer.register_report(held.ven_id, reports, asked)
+        answer = await self._vtn.ask(SERVICE, body, held.ven_id)
+        if not isinstance(answer, RegisteredReport | OadrResponse):
+            raise WireError(f"the VTN answered the offer of reports with {type(answer).__name__}")
+        if not answer.response.ok:
+            raise WireError(f"the VTN refused the offer of reports: {answer.response}")
+        if self._metadata_asked == asked:
+            self._metadata_asked = ""
+            await self._registration.update(lambda r: requests.offered(r, digest, self._settings))
+        wanted = answer.requests if isinstance(answer, RegisteredReport) else ()
+        if wanted:
+            refusals = await self._take([w for w in wanted if not _is_metadata(w)])
+            await self._confirm("", refusals)
+
+    async def _take(
+        self, wanted: Sequence[WireReportRequest | RejectedRequest]
+    ) -> tuple[RejectedRequest, ...]:
+        """Hold the requests that can be served; the others are returned."""
+        refusals = []
+        for wire in wanted:
+            if isinstance(wire, RejectedRequest):
+                refusals.append(wire)
+                continue
+            if _is_metadata(wire):
+                self._metadata_asked = wire.request_id
+                await self._registration.update(lambda r: replace(r, offered=""))
+                continue
+            now = self._clock.now()
+            request = requests.judge(wire, self._settings, now)
+            if isinstance(request, RejectedRequest):
+                refusals.append(request)
+            elif self._is_full(request):
+                why = f"more than {requests.MAX_REQUESTS} report requests"
+                refusals.append(RejectedRequest(wire.request_id, Code.NOT_ALLOWED, why))
+            else:
+                await self._registration.update(partial(requests.adopt, request=request, now=now))
+                log.info(
+                    "VEN %s: reports %s every %s in intervals of %s",
+                    self._settings.name,
+                    request.specifier_id,
+                    request.back_duration,
+                    requests.grain_of(request),
+                )
+        for refusal in refusals:
+            self._link.reject(refusal.why)
+        return tuple(refusals)
+
+    async def _confirm(self, request_id: str, refusals: Sequence[RejectedRequest]) -> None:
+        held = self._registration.valid
+        if held is None:
+            return
+        response = Response(Code.OK, "OK", request_id)
+        if refusals:
+            response = Response(refusals[0].code, refusals[0].why, request_id)
+        pending = requests.pending_ids(held.requests)
+        body = writer.created_report(held.ven_id, response, pending)
+        await self._vtn.ask(SERVICE, body, held.ven_id)
+
+    async def _send_due(self) -> float | None:
+        """Send everything that is complete, oldest first, a message of each request in turn.
+
+        Returns the seconds until more is due; None when nothing is asked for. A report that the VTN
+        refuses does not hold up the others.
+        """
+        failure: WireError | None = None
+        while failure is None:
+            now = self._clock.now()
+            settled = await asyncio.to_thread(self._settled, now)
+            due = [
+                r for r in self._requests() if not r.dormant and requests.complete_at(r) <= settled
+            ]
+            if not due:
+                break
+            for request in due:
+                try:
+                    await self._send(request, settled, now)
+                except (UnreachableError, NotRegisteredError):
+                    raise
+                except WireError as error:
+                    failure = error
+        if failure is not None:
+            raise failure
+        complete = [requests.complete_at(r) for r in self._requests() if not r.dormant]
+        if not complete:
+            return None
+        delay_s = (min(complete) + requests.SETTLE - self._clock.now()).total_seconds()
+        return delay_s if delay_s > 0 else RETRY_S
+
+    def _settled(self, now: datetime) -> datetime:
+        """Until when samples are complete: the newest one there is, or as long ago as we wait for.
+
+        While the disk is full samples are late, and must not be taken for missing. Runs in a thread.
+        """
+        for back in (RECENT, PATIENCE):
+            if samples := self._history.between(now - back, now + _TICK):
+                return samples[-1].at
+        return now - PATIENCE
+
+    async def _send(self, request: ReportRequest, settled: datetime, now: datetime) -> None:
+        """Send the next message of one request, and move its cursor once that has arrived."""
+        held = self._registration.valid
+        if held is None:
+            raise NotRegisteredError("the registration ended")
+        start, end = requests.chunk_of(request, settled, now - KEEP)
+        body = await asyncio.to_thread(self._build, request, start, end, held.ven_id, now)
+        if body is not None:
+            answer = await self._vtn.ask(SERVICE, body, held.ven_id)
+            if not isinstance(answer, UpdatedReport | OadrResponse):
+                raise WireError(f"the VTN answered a report with {type(answer).__name__}")
+            if not answer.response.ok:
+                await self._refused(request, answer.response)
+            if isinstance(answer, UpdatedReport) and answer.cancel is not None:
+                await self.cancel(answer.cancel, answer=False)
+        await self._registration.update(lambda r: requests.advanced(r, request.request_id, end))
+
+    async def _refused(self, request: ReportRequest, response: Response) -> None:
+        """A VTN that does not know a request has lost it: offer our reports again, so that it asks."""
+        if response.code in _UNKNOWN:
+            await self._registration.update(lambda r: requests.forgotten(r, request.request_id))
+        raise WireError(f"the VTN refused report {quote(request.request_id)}: {response}")
+
+    def _build(
+        self, request: ReportRequest, start: datetime, end: datetime, ven_id: str, now: datetime
+    ) -> bytes | None:
+        """One message of a request; None when there is nothing to say. Runs in a thread."""
+        samples = [_finite(sample) for sample in self._history.between(start, end)]
+        offer = next(
+            o for o in requests.offers_of(self._settings) if o.specifier_id == request.specifier_id
+        )
+        data = [
+            datum
+            for point in _points(samples, start, end, requests.grain_of(request))
+            for r_id in request.r_ids
+            if (datum := _datum(offer, r_id, point)) is not None
+        ]
+        if not data and end == request.ends_at:
+            data = [writer.Datum(start, None, request.r_ids[0], NO_VALUE)]
+        if not data:
+            return None
+        report = writer.Report(
+            report_id=f"{request.request_id}-{start:%Y%m%dT%H%M%S}",
+            report_request_id=request.request_id,
+            report_specifier_id=request.specifier_id,
+            report_name=offer.name,
+            created_at=now,
+            intervals=data,
+        )
+        return writer.update_report(ven_id, report)
+
+    def _is_full(self, request: ReportRequest) -> bool:
+        served = requests.pending_ids(self._requests())
+        return request.request_id not in served and len(served) >= requests.MAX_REQUESTS
+
+    def _requests(self) -> tuple[ReportRequest, ...]:
+        held = self._registration.valid
+        return () if held is None else held.requests
+
+
+def _points(
+    samples: Sequence[Sample], start: datetime, end: datetime, grain: timedelta
+) -> Iterator[Point]:
+    """The intervals of a stretch, and its rest if it is not a multiple of them."""
+    whole = start + (end - start) // grain * grain
+    yield from points(samples, start, whole, grain)
+    if whole < end:
+        yield from points([s for s in samples if s.at >= whole], whole, end, end - whole)
+
+
+def _datum(offer: requests.Offer, r_id: str, point: Point) -> writer.Datum | None:
+    duration = None if point.duration % _WHOLE else point.duration
+    quality = QUALITIES[point.quality]
+    if offer.name == "TELEMETRY_STATUS":
+        status = writer.Status(online=point.samples > 0, override=point.override)
+        return writer.Datum(point.start, duration, r_id, quality, status=status)
+    value = point.power_w if r_id == offer.r_ids[0] else point.energy_wh
+    if value is None:
+        return None
+    return writer.Datum(point.start, duration, r_id, quality, f"{value:.9g}")
+
+
+def _is_metadata(wire: WireReportRequest | RejectedRequest) -> bool:
+    return isinstance(wire, WireReportRequest) and wire.specifier_id == requests.METADATA
+
+
+def _finite(sample: Sample) -> Sample:
+    if sample.power_w is None or math.isfinite(sample.power_w):
+        return sample
+    return replace(sample, power_w=None)

@@ -1,0 +1,63 @@
+"""Settings of an OpenADR 2.0b VEN, as they stand in the configuration."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Identifier = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
+
+
+class Ven20bSettings(BaseModel):
+    """One VEN: which VTN it belongs to, who it is there, and what it offers to report."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["openadr-2.0b"]
+    name: Identifier = Field(description="What this VEN is called here; its events carry it.")
+    vtn_url: str = Field(description="Up to and including /OpenADR2/Simple/2.0b.")
+    ven_name: Identifier = Field("", validate_default=False, description="Name shown to the VTN.")
+    ven_id: Identifier | None = Field(None, description="Only where the utility assigned one.")
+    resource: Identifier = Field("site", description="Resource id of the site at the VTN.")
+    market_contexts: tuple[str, ...] = Field(
+        (), description="Market contexts to take events of; empty: all."
+    )
+    poll_s: Seconds | None = Field(
+        None, description="Poll no more often than this; the VTN's own period is a minimum, too."
+    )
+    cert: Path | None = Field(None, description="TLS client certificate chain, PEM.")
+    key: Path | None = Field(None, description="Its private key, PEM.")
+    ca: Path | None = Field(None, description="CA of the VTN, PEM; none: the system's.")
+    timeout_s: Seconds = Field(10.0, description="Longest a request may take as a whole.")
+    max_bytes: int = Field(2_000_000, ge=10_000, description="Longest answer to read.")
+    report_min_s: float = Field(
+        1.0, ge=0.1, allow_inf_nan=False, description="Shortest report interval offered."
+    )
+    report_max_s: float = Field(
+        86_400.0, ge=1.0, le=86_400.0, description="Longest report interval offered."
+    )
+    mains_hz: int = Field(50, gt=0, description="Frequency of the supply, named in reports.")
+    mains_v: int = Field(230, gt=0, description="Voltage of the supply, named in reports.")
+
+    @field_validator("vtn_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError("must be like https://vtn.example.com/OpenADR2/Simple/2.0b")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "Ven20bSettings":
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together")
+        if self.report_min_s > self.report_max_s:
+            raise ValueError("report_min_s must not exceed report_max_s")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What the VTN shows: the VEN name, or its name here."""
+        return self.ven_name or self.name

@@ -1,0 +1,147 @@
+"""How one VEN stands with its VTN, in view and on disk."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from agent.clock import Clock
+from agent.errors import StoreError
+from agent.openadr.base import Link
+from agent.store.registrations import Registration, Registrations
+
+log = logging.getLogger(__name__)
+
+PROFILE = "OpenADR 2.0b"
+_REMEMBERED = 200
+
+
+class LinkKeeper:
+    """Keeps one VEN's `Link`, and logs once when its VTN goes and once when it is back."""
+
+    def __init__(self, ven: str, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self._ven = ven
+        self._link = Link(ven=ven, url=url, profile=PROFILE)
+        self._troubles: dict[str, str] = {}
+        self._said: dict[str, None] = {}
+
+    @property
+    def link(self) -> Link:
+        """How it stands now."""
+        return replace(self._link, trouble="; ".join(self._troubles.values()))
+
+    def heard(self) -> None:
+        """The VTN gave a usable answer to something."""
+        self._link = replace(self._link, last_contact=self._clock.now())
+
+    def lost(self, why: str) -> None:
+        """Polling failed."""
+        if self._link.lost_since is None:
+            self._link = replace(self._link, lost_since=self._clock.now())
+            log.warning("VEN %s: lost its VTN: %s", self._ven, why)
+        self._troubles["vtn"] = why
+
+    def found(self) -> None:
+        """Polling works."""
+        self._troubles.pop("vtn", None)
+        if self._link.lost_since is not None:
+            away = self._clock.now() - self._link.lost_since
+            self._link = replace(self._link, lost_since=None)
+            log.info("VEN %s: its VTN is back after %.0f s", self._ven, away.total_seconds())
+
+    def registered(self, ven_id: str, poll_s: float) -> None:
+        """The VEN is registered."""
+        self._link = replace(self._link, registered=True, ven_id=ven_id, poll_s=poll_s)
+        self.clear("registration")
+
+    def unregistered(self, why: str) -> None:
+        """It is not, or not any more."""
+        self._link = replace(self._link, registered=False)
+        self.trouble("registration", f"not registered: {why}")
+
+    def trouble(self, source: str, sentence: str) -> None:
+        """Something is wrong; one sentence for each source, logged when it changes."""
+        if self._troubles.get(source) != sentence:
+            self._troubles[source] = sentence
+            log.warning("VEN %s: %s", self._ven, sentence)
+
+    def in_trouble(self, source: str) -> bool:
+        """Whether something of this source is wrong."""
+        return source in self._troubles
+
+    def clear(self, source: str) -> None:
+        """It is not wrong any more."""
+        if self._troubles.pop(source, None) is not None:
+            log.info("VEN %s: %s is in order again", self._ven, source)
+
+    def reject(self, sentence: str) -> None:
+        """A message or an event was refused; counted each time, logged the first."""
+        self._link = replace(self._link, rejected=self._link.rejected + 1)
+        if sentence not in self._said:
+            self._said[sentence] = None
+            if len(self._said) > _REMEMBERED:
+                self._said.pop(next(iter(self._said)))
+            log.warning("VEN %s: refused: %s", self._ven, sentence)
+
+
+class RegistrationKeeper:
+    """Keeps one VEN's registration: in memory at once, on disk as soon as that takes it."""
+
+    def __init__(
+        self, registrations: Registrations, ven: str, vtn_url: str, link: LinkKeeper
+    ) -> None:
+        """Read what is known; raises `StoreError`. What was agreed with another VTN does not count."""
+        known = registrations.get(ven)
+        self.current = known if known is not None and known.vtn_url == vtn_url else None
+        """None before the first registration."""
+        self._registrations = registrations
+        self._link = link
+        self._lock = asyncio.Lock()
+        self._unsaved = False
+        self._lapsed = False
+        self.generation = 0
+        """Counts registrations, so that news of an old one is not taken for the present one's."""
+
+    @property
+    def valid(self) -> Registration | None:
+        """The registration if there is one in force."""
+        held = self.current
+        return None if held is None or not held.registration_id or self._lapsed else held
+
+    def lapse(self) -> None:
+        """The VTN does not honour the registration any more; its ids may still serve to renew it."""
+        self._lapsed = True
+
+    async def enter(self, registration: Registration) -> None:
+        """Hold a new registration, which is in force."""
+        self._lapsed = False
+        self.generation += 1
+        await self.put(registration)
+
+    async def put(self, registration: Registration) -> None:
+        """Hold what the registration has become."""
+        self.current = registration
+        self._unsaved = True
+        await self.save()
+
+    async def update(self, change: Callable[[Registration], Registration]) -> None:
+        """Change what is held. Nothing happens when there is nothing, or nothing changes."""
+        if self.current is None:
+            return
+        changed = change(self.current)
+        if changed != self.current:
+            await self.put(changed)
+
+    async def save(self) -> None:
+        """Write what is not on disk yet. What cannot be written is named as trouble and kept."""
+        async with self._lock:
+            while self._unsaved and self.current is not None:
+                self._unsaved = False
+                try:
+                    await asyncio.to_thread(self._registrations.put, self.current)
+                except StoreError as error:
+                    self._unsaved = True
+                    self._link.trouble("registration store", str(error))
+                    return
+                self._link.clear("registration store")

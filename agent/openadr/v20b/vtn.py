@@ -1,0 +1,66 @@
+"""A VTN as its VEN sees it: something to ask."""
+
+import asyncio
+from contextlib import suppress
+
+from agent.errors import UnreachableError, WireError
+from agent.openadr.v20b import writer
+from agent.openadr.v20b.http import Transport
+from agent.openadr.v20b.messages import Code, Message, RequestReregistration, Response
+from agent.openadr.v20b.reader import read
+from agent.openadr.v20b.standing import LinkKeeper
+
+
+class NotRegisteredError(WireError):
+    """The VTN does not know this VEN, or wants it to register again."""
+
+
+class Vtn:
+    """Asks one VTN, over a transport."""
+
+    def __init__(self, transport: Transport, link: LinkKeeper, max_bytes: int) -> None:
+        self._transport = transport
+        self._link = link
+        self._max_bytes = max_bytes
+
+    async def ask(self, service: str, body: bytes, ven_id: str = "") -> Message | None:
+        """The VTN's answer; None when it is empty, as it may be to a mere acknowledgement.
+
+        Raises `UnreachableError` when no answer came, `NotRegisteredError` when the answer is that
+        `ven_id` must register, and `WireError` when it is unusable.
+        """
+        try:
+            received = await self._transport.post(service, body)
+            if not received:
+                return None
+            message = await asyncio.to_thread(read, received, self._max_bytes)
+        except UnreachableError:
+            raise
+        except WireError as error:
+            self._link.reject(str(error))
+            raise
+        self._link.heard()
+        if isinstance(message, RequestReregistration):
+            await self._acknowledge(message, ven_id)
+        response = getattr(message, "response", None)
+        if isinstance(response, Response) and response.code == Code.NOT_REGISTERED:
+            raise NotRegisteredError(f"the VTN answered {response}")
+        return message
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._transport.close()
+
+    async def _acknowledge(self, message: RequestReregistration, ven_id: str) -> None:
+        """Answer a request to register again, unless it is meant for somebody else."""
+        if message.ven_id and message.ven_id.strip() != ven_id.strip():
+            self._link.reject(f"a request to register again for VEN {message.ven_id[:60]!r}")
+            answer = Response(Code.INVALID_ID, "not the venID of this VEN")
+            await self._transport.post("EiRegisterParty", writer.response(ven_id, answer))
+            return
+        # Whether or not the acknowledgement arrives, there is only one thing to do now.
+        with suppress(WireError):
+            await self._transport.post(
+                "EiRegisterParty", writer.response(ven_id, Response(200, "OK"))
+            )
+        raise NotRegisteredError("the VTN asked to register again")

@@ -1,0 +1,210 @@
+"""The messages we send, as XML that is valid against the profile's schema.
+
+The templates are openleadr's, read from where it is installed, with a few of our own before them;
+the package itself is never imported. Everything that goes into a template is escaped.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+
+from agent.core.event import Opt
+from agent.openadr.iso8601 import format_duration, format_time
+from agent.openadr.v20b.messages import EventAnswer, Response
+from agent.openadr.v20b.xml import check_outgoing, openleadr_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a resource at one interval of TELEMETRY_STATUS."""
+
+    online: bool
+    override: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """One data point of one interval of a report."""
+
+    start: datetime
+    duration: timedelta | None
+    """None where the profile cannot write it: its schema knows no fractions of a second."""
+    r_id: str
+    quality: str
+    """One of the profile's data qualities."""
+    value: str = "0"
+    status: Status | None = None
+    """Stands in for the value in a report on status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report as it is sent."""
+
+    report_id: str
+    report_request_id: str
+    report_specifier_id: str
+    report_name: str
+    created_at: datetime
+    intervals: Sequence[Datum]
+
+    @property
+    def start(self) -> datetime:
+        """Start of its first interval."""
+        return self.intervals[0].start
+
+
+def poll(ven_id: str) -> bytes:
+    """An oadrPoll."""
+    return _render("oadrPoll", ven_id=ven_id)
+
+
+def response(ven_id: str, answer: Response) -> bytes:
+    """An oadrResponse."""
+    return _render("oadrResponse", ven_id=ven_id, response=_fields(answer))
+
+
+def query_registration() -> bytes:
+    """An oadrQueryRegistration: what the VTN offers, without registering."""
+    return _render("oadrQueryRegistration", request_id=new_id())
+
+
+def create_party_registration(ven_name: str, ven_id: str, registration_id: str) -> bytes:
+    """An oadrCreatePartyRegistration; with the ids of an earlier registration, to renew it."""
+    return _render(
+        "oadrCreatePartyRegistration",
+        request_id=new_id(),
+        ven_name=ven_name,
+        ven_id=ven_id,
+        registration_id=registration_id,
+        xml_signature=False,
+    )
+
+
+def canceled_party_registration(ven_id: str, registration_id: str, answer: Response) -> bytes:
+    """An oadrCanceledPartyRegistration."""
+    return _render(
+        "oadrCanceledPartyRegistration",
+        response=_fields(answer),
+        registration_id=registration_id,
+        ven_id=ven_id,
+    )
+
+
+def request_event(ven_id: str) -> bytes:
+    """An oadrRequestEvent for all events: a limited answer could not imply that others are gone."""
+    return _render("oadrRequestEvent", request_id=new_id(), ven_id=ven_id)
+
+
+def created_event(
+    ven_id: str, request_id: str, answers: Sequence[EventAnswer], fault: Response | None = None
+) -> bytes:
+    """An oadrCreatedEvent answering each event; `request_id` is the oadrDistributeEvent's (rule 42).
+
+    `fault` speaks for events that could not even be named.
+    """
+    events = [
+        {
+            "response_code": answer.code.value,
+            "response_description": answer.description,
+            "request_id": request_id,
+            "event_id": answer.event_id,
+            "modification_number": answer.revision,
+            "opt_type": "optIn" if answer.opt is Opt.IN else "optOut",
+        }
+        for answer in answers
+    ]
+    whole = fault or Response(200, "OK", request_id)
+    return _render(
+        "oadrCreatedEvent", response=_fields(whole), event_responses=events or None, ven_id=ven_id
+    )
+
+
+def register_report(
+    ven_id: str, reports: Sequence[Mapping[str, Any]], report_request_id: str = ""
+) -> bytes:
+    """An oadrRegisterReport (METADATA); `report_request_id` where the VTN asked for it."""
+    return _render(
+        "oadrRegisterReport",
+        request_id=new_id(),
+        reports=reports,
+        ven_id=ven_id,
+        report_request_id=report_request_id,
+    )
+
+
+def registered_report(ven_id: str, request_id: str) -> bytes:
+    """An oadrRegisteredReport asking for none of what the VTN offered."""
+    answer = _fields(Response(200, "OK", request_id))
+    return _render("oadrRegisteredReport", response=answer, report_requests=[], ven_id=ven_id)
+
+
+def created_report(ven_id: str, answer: Response, pending: Sequence[str]) -> bytes:
+    """An oadrCreatedReport with the ids of all reports that are still to come."""
+    return _pending("oadrCreatedReport", ven_id, answer, pending)
+
+
+def canceled_report(ven_id: str, answer: Response, pending: Sequence[str]) -> bytes:
+    """An oadrCanceledReport with the ids of all reports that are still to come."""
+    return _pending("oadrCanceledReport", ven_id, answer, pending)
+
+
+def update_report(ven_id: str, report: Report) -> bytes:
+    """An oadrUpdateReport with one report of at least one interval."""
+    return _render("oadrUpdateReport", request_id=new_id(), report=report, ven_id=ven_id)
+
+
+def _pending(message: str, ven_id: str, answer: Response, pending: Sequence[str]) -> bytes:
+    reports = [{"report_request_id": request_id} for request_id in pending]
+    return _render(message, response=_fields(answer), pending_reports=reports, ven_id=ven_id)
+
+
+def _fields(answer: Response) -> Mapping[str, Any]:
+    return {
+        "response_code": answer.code,
+        "response_description": answer.description,
+        "request_id": answer.request_id,
+    }
+
+
+def new_id() -> str:
+    """A fresh id for a message of ours."""
+    return uuid.uuid4().hex
+
+
+def _render(message: str, **fields: Any) -> bytes:
+    signed_object = _templates().get_template(f"{message}.xml").render(fields)
+    body = (
+        _templates()
+        .get_template("oadrPayload.xml")
+        .render(signature=None, signed_object=signed_object)
+    )
+    encoded = body.encode()
+    check_outgoing(encoded)
+    return encoded
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(
+        loader=ChoiceLoader(
+            [
+                FileSystemLoader(Path(__file__).parent / "templates"),
+                FileSystemLoader(openleadr_folder() / "templates"),
+            ]
+        ),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["datetimeformat"] = format_time
+    environment.filters["timedeltaformat"] = format_duration
+    environment.filters["booleanformat"] = lambda value: "true" if value else "false"
+    return environment

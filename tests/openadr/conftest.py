@@ -1,0 +1,18 @@
+import pytest
+
+from tests.openadr.rig import Rig
+from tests.openadr.vtn import ScriptedVtn, running
+
+
+@pytest.fixture
+async def vtn():
+    async with running(ScriptedVtn()) as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def rig(vtn, tmp_path):
+    """A VEN against the scripted VTN, not started yet."""
+    rig = Rig(tmp_path, vtn.url)
+    yield rig
+    await rig.stop()

@@ -1,0 +1,274 @@
+"""The transport: everything bounded, every failure one sentence."""
+
+import asyncio
+import datetime as dt
+import ssl
+import time
+
+import pytest
+from aiohttp import web
+from pydantic import ValidationError
+
+from agent.errors import ConfigError, UnreachableError, WireError
+from agent.openadr.v20b.http import BusyError, HttpTransport
+from agent.openadr.v20b.settings import Ven20bSettings
+from tests.clock import NOON, FakeClock
+from tests.openadr.vtn import PREFIX, free_port
+
+pytestmark = pytest.mark.openadr2
+
+
+def settings_for(url: str, **changes) -> Ven20bSettings:
+    return Ven20bSettings(kind="openadr-2.0b", name="ven", vtn_url=url, **changes)
+
+
+class Server:
+    def __init__(self, handler, tls=None):
+        self.handler, self.tls, self.port = handler, tls, free_port()
+
+    async def __aenter__(self):
+        app = web.Application()
+        app.router.add_post(f"{PREFIX}/{{service}}", self.handler)
+        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self.runner.cleanup()
+
+    async def post(self, clock=None, body=b"<x/>", host="127.0.0.1", **changes):
+        scheme = "https" if self.tls else "http"
+        url = f"{scheme}://{host}:{self.port}{PREFIX}/"
+        transport = HttpTransport(settings_for(url, **changes), clock or FakeClock())
+        try:
+            return await transport.post("OadrPoll", body)
+        finally:
+            await transport.close()
+
+
+async def test_a_message_is_posted_to_its_service_and_the_date_is_witnessed():
+    """2.0b rules 53 and 511."""
+    seen = {}
+
+    async def handler(request):
+        seen.update(request.headers, path=request.path, body=await request.read())
+        return web.Response(body=b"<y/>", headers={"Date": "Wed, 01 Jul 2026 12:00:07 GMT"})
+
+    clock = FakeClock()
+    async with Server(handler) as server:
+        assert await server.post(clock) == b"<y/>"
+    assert seen["path"] == f"{PREFIX}/OadrPoll"
+    assert seen["Content-Type"] == "application/xml"
+    assert seen["Content-Length"] == "4"
+    assert seen["body"] == b"<x/>"
+    assert clock.witnessed == [NOON + dt.timedelta(seconds=7)]
+
+
+async def test_v8_an_endless_answer_is_cut_off_at_the_limit():
+    sent = 0
+
+    async def handler(request):
+        nonlocal sent
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x" * 65_536)
+            sent += 65_536
+
+    async with Server(handler) as server:
+        with pytest.raises(WireError, match="more than 20000 bytes"):
+            await server.post(max_bytes=20_000)
+    assert sent < 20_000_000
+
+
+async def test_v7_a_trickle_is_cut_off_by_the_time_of_the_whole():
+    async def handler(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b"x")
+            await asyncio.sleep(0.01)
+
+    async with Server(handler) as server:
+        before = time.monotonic()
+        with pytest.raises(UnreachableError, match=r"no whole answer within 0\.3 s"):
+            await server.post(timeout_s=0.3)
+        assert time.monotonic() - before < 2
+
+
+async def test_v7_a_server_that_hangs_is_given_up():
+    async def handler(request):
+        await asyncio.sleep(30)
+
+    async with Server(handler) as server:
+        with pytest.raises(UnreachableError, match=r"no whole answer within 0\.2 s"):
+            await server.post(timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        ("7", 7),
+        ("Wed, 01 Jul 2026 12:02:00 GMT", 120),
+        ("99999999", 3600),
+        ("-1", None),
+        ("?", None),
+    ],
+)
+async def test_v8_retry_after_is_heard(said, wait_s):
+    async def handler(request):
+        return web.Response(status=503, headers={"Retry-After": said})
+
+    async with Server(handler) as server:
+        with pytest.raises(UnreachableError, match="HTTP 503 Service Unavailable") as caught:
+            await server.post()
+    heard = caught.value.retry_after_s if isinstance(caught.value, BusyError) else None
+    assert heard == wait_s
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 500, 502])
+async def test_any_other_status_is_no_answer(status):
+    async def handler(request):
+        return web.Response(
+            status=status, body=b"<x/>", headers={"Location": "http://evil.example/"}
+        )
+
+    async with Server(handler) as server:
+        with pytest.raises(UnreachableError, match=f"HTTP {status}"):
+            await server.post()
+
+
+async def test_a_compressed_answer_is_refused():
+    async def handler(request):
+        return web.Response(body=b"\x1f\x8b" + bytes(100), headers={"Content-Encoding": "gzip"})
+
+    async with Server(handler) as server:
+        with pytest.raises(WireError, match="compressed"):
+            await server.post()
+
+
+async def test_a_connection_that_is_cut_or_refused_is_one_sentence():
+    async def handler(request):
+        request.transport.close()
+
+    async with Server(handler) as server:
+        with pytest.raises(UnreachableError) as caught:
+            await server.post()
+        port = server.port
+    assert str(port) in str(caught.value)
+    with pytest.raises(UnreachableError, match=str(port)) as caught:
+        await server.post()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.mark.parametrize("cipher", ["AES128-SHA256", "ECDHE-RSA-AES128-SHA256"])
+async def test_rules_67_and_68_both_required_suites_and_mutual_tls_work(pki, cipher):
+    peers = []
+
+    async def handler(request):
+        peers.append(request.transport.get_extra_info("cipher")[0])
+        assert request.transport.get_extra_info("peercert")
+        return web.Response(body=b"<y/>")
+
+    tls = server_tls(pki, cipher)
+    async with Server(handler, tls) as server:
+        files = {"ca": pki / "ca.pem", "cert": pki / "ven.pem", "key": pki / "ven.key"}
+        assert await server.post(host="localhost", **files) == b"<y/>"
+        with pytest.raises(UnreachableError):
+            await server.post(host="localhost", ca=pki / "ca.pem")  # without a certificate
+        with pytest.raises(UnreachableError, match="certificate"):
+            await server.post(host="localhost", cert=pki / "ven.pem", key=pki / "ven.key")
+        with pytest.raises(UnreachableError, match="certificate"):
+            await server.post(host="127.0.0.1", **files)  # not the name on the certificate
+    assert peers == [cipher]
+
+
+def test_unusable_tls_files_are_a_fault_of_the_configuration(tmp_path, pki):
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    https = "https://vtn.example/b"
+    with pytest.raises(ConfigError, match=r"ven ven: ca .*empty\.pem is unusable"):
+        HttpTransport(settings_for(https, ca=empty), FakeClock())
+    with pytest.raises(ConfigError, match="ven ven: cert"):
+        HttpTransport(settings_for(https, cert=pki / "ven.pem", key=pki / "none"), FakeClock())
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"vtn_url": "vtn.example"}, "must be like https"),
+        ({"vtn_url": "ftp://vtn.example"}, "must be like https"),
+        ({"cert": "/a"}, "cert and key go together"),
+        ({"report_min_s": 60, "report_max_s": 30}, "must not exceed"),
+        ({"colour": "blue"}, "Extra inputs"),
+        ({"timeout_s": 0}, "greater than 0"),
+        ({"kind": "openadr-3"}, "openadr-2.0b"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes, why):
+    fields = {"kind": "openadr-2.0b", "name": "ven", "vtn_url": "https://vtn.example/b/"}
+    assert Ven20bSettings(**fields).vtn_url == "https://vtn.example/b"
+    assert Ven20bSettings(**fields).label == "ven"
+    assert Ven20bSettings(**fields, ven_name="GPU hall").label == "GPU hall"
+    with pytest.raises(ValidationError, match=why):
+        Ven20bSettings(**(fields | changes))
+
+
+def server_tls(pki, cipher: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(cipher)
+    context.load_cert_chain(pki / "vtn.pem", pki / "vtn.key")
+    context.load_verify_locations(pki / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def make_pki(folder):
+    """A CA, and a certificate each for `localhost` and for the VEN."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    ca_key = rsa.generate_private_key(65537, 2048)
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+
+    def issue(name: str, key, issuer_key, *, ca: bool):
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        now = dt.datetime.now(dt.UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(ca_name if ca else subject)
+            .issuer_name(ca_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        )
+        return builder.sign(issuer_key, hashes.SHA256())
+
+    def write(name: str, certificate, key):
+        pem = certificate.public_bytes(serialization.Encoding.PEM)
+        (folder / f"{name}.pem").write_bytes(pem)
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+
+    write("ca", issue("test CA", ca_key, ca_key, ca=True), ca_key)
+    for name, host in (("vtn", "localhost"), ("ven", "ven")):
+        key = rsa.generate_private_key(65537, 2048)
+        write(name, issue(host, key, ca_key, ca=False), key)
+    return folder

@@ -1,0 +1,122 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from lxml import etree
+
+from agent.core.event import Opt
+from agent.errors import WireError
+from agent.openadr.v20b import requests, writer
+from agent.openadr.v20b.messages import Code, EventAnswer, Response
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.xml import check_outgoing, child, children, text
+
+pytestmark = pytest.mark.openadr2
+
+NASTY = "<&\"'>]]> ü \u2028"
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+GOOD = "Quality Good - Non Specific"
+SETTINGS = Ven20bSettings(kind="openadr-2.0b", name="ven", vtn_url="http://vtn.example/b")
+
+
+def body_of(message: bytes):
+    check_outgoing(message)
+    return child(etree.fromstring(message), "oadrSignedObject")[0]
+
+
+def datum(**changes):
+    fields = {"start": NOW, "duration": timedelta(seconds=7), "r_id": NASTY, "quality": GOOD}
+    return writer.Datum(**(fields | changes))
+
+
+def report(*data):
+    return writer.Report("report-1", NASTY, "usage", "TELEMETRY_USAGE", NOW, data)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        lambda: writer.poll(NASTY),
+        lambda: writer.response(NASTY, Response(452, NASTY, NASTY)),
+        writer.query_registration,
+        lambda: writer.create_party_registration(NASTY, "", ""),
+        lambda: writer.create_party_registration(NASTY, NASTY, NASTY),
+        lambda: writer.canceled_party_registration(NASTY, NASTY, Response(200, "OK", NASTY)),
+        lambda: writer.request_event(NASTY),
+        lambda: writer.created_event(NASTY, NASTY, [EventAnswer(NASTY, 4_294_967_295, Opt.IN)]),
+        lambda: writer.created_event(NASTY, "", [], Response(454, NASTY, NASTY)),
+        lambda: writer.register_report(NASTY, requests.metadata_of(SETTINGS, NOW), NASTY),
+        lambda: writer.registered_report(NASTY, NASTY),
+        lambda: writer.created_report(NASTY, Response(461, NASTY, NASTY), [NASTY, "0"]),
+        lambda: writer.canceled_report(NASTY, Response(200, "OK", ""), []),
+        lambda: writer.update_report(NASTY, report(datum(value="1e+09"), datum(duration=None))),
+    ],
+)
+def test_every_message_is_valid_whatever_it_holds(message):
+    root = body_of(message())
+    assert "schemaLocation" not in etree.tostring(root).decode()  # 2.0b rule 45
+    if root.tag.endswith("oadrPoll"):
+        assert text(root, "venID") == NASTY
+
+
+def test_what_would_not_be_valid_is_not_sent():
+    with pytest.raises(WireError, match="not valid OpenADR"):
+        writer.update_report("ven-1", report(datum(value="a lot")))
+
+
+def test_status_is_a_resource_status_and_not_a_number():
+    """V24: oadrPayloadResourceStatus with oadrOnline and oadrManualOverride (2.0b rule 510)."""
+    status = writer.Status(online=True, override=False)
+    root = body_of(writer.update_report("ven-1", report(datum(status=status))))
+    payload = child(root, "oadrReport", "intervals", "interval", "oadrReportPayload")
+    assert text(payload, "oadrPayloadResourceStatus", "oadrOnline") == "true"
+    assert text(payload, "oadrPayloadResourceStatus", "oadrManualOverride") == "false"
+    assert child(payload, "payloadFloat") is None
+
+
+def test_a_registration_does_not_claim_a_transport_address():
+    root = body_of(writer.create_party_registration("GPU site", "", ""))
+    assert child(root, "oadrTransportAddress") is None
+    assert text(root, "oadrHttpPullModel") == "true"
+    assert text(root, "oadrXmlSignature") == "false"
+    assert child(root, "registrationID") is None
+
+
+def test_rule_42_request_ids_stand_in_the_event_responses_alone():
+    answers = [
+        EventAnswer("ev-1", 3, Opt.IN),
+        EventAnswer("00123", 0, Opt.OUT, Code.INVALID_DATA, "no"),
+    ]
+    root = child(body_of(writer.created_event("ven-1", "dist-1", answers)), "eiCreatedEvent")
+    assert text(root, "eiResponse", "requestID") == ""
+    responses = list(children(child(root, "eventResponses"), "eventResponse"))
+    assert [text(r, "requestID") for r in responses] == ["dist-1", "dist-1"]
+    assert [text(r, "qualifiedEventID", "eventID") for r in responses] == ["ev-1", "00123"]
+    assert [text(r, "optType") for r in responses] == ["optIn", "optOut"]
+    assert [text(r, "responseCode") for r in responses] == ["200", "454"]
+
+
+def test_rule_510_the_offer_is_usage_and_status_of_the_site():
+    root = body_of(writer.register_report("ven-1", requests.metadata_of(SETTINGS, NOW)))
+    reports = list(children(root, "oadrReport"))
+    names = ["METADATA_TELEMETRY_USAGE", "METADATA_TELEMETRY_STATUS"]
+    assert [text(r, "reportName") for r in reports] == names
+    usage = list(children(reports[0], "oadrReportDescription"))
+    assert [text(d, "rID") for d in usage] == ["site-power", "site-energy"]
+    assert text(usage[0], "powerReal", "itemUnits") == "W"
+    assert text(usage[1], "energyReal", "itemUnits") == "Wh"
+    assert text(usage[0], "reportDataSource", "resourceID") == "site"
+    assert text(usage[0], "oadrSamplingRate", "oadrMinPeriod") == "PT1S"
+    assert text(usage[0], "oadrSamplingRate", "oadrMaxPeriod") == "P1D"
+    status = child(reports[1], "oadrReportDescription")
+    assert text(status, "reportType") == "x-resourceStatus"
+
+
+def test_importing_the_ven_does_not_import_openleadr():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, agent.openadr.v20b.ven as v, agent.openadr.v20b.writer as w; w.poll('x');"
+        "sys.exit('openleadr' in sys.modules or 'apscheduler' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
