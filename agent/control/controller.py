@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from agent.clock import Clock
 from agent.control import account
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 PERIOD_S = 1.0
 SAMPLE_SPACING_S = 0.5
 """Cycles that an event woke early take no sample of their own."""
+TIDY_PERIOD = timedelta(hours=1)
 
 
 class Controller:
@@ -62,6 +63,7 @@ class Controller:
         self._memory = Memory()
         self._counters = Counters()
         self._picture: Picture | None = None
+        self._tidied_at: datetime | None = None
         self._accountant = account.Accountant(keeper, programs, policy)
         longest_s = max((p.baseline_window_s for p in programs), default=0.0)
         self._samples: deque[Sample] = deque(maxlen=int(longest_s / SAMPLE_SPACING_S) + 120)
@@ -117,6 +119,9 @@ class Controller:
         self._memory = learn(decision.memory, report.feedback, now.boot_s)
         picture = await self._draw(decision, inputs, report)
         account.log_changes(self._picture, picture, report)
+        if self._tidied_at is None or now.at - self._tidied_at >= TIDY_PERIOD:
+            await self._keeper.tidy(now.at)
+            self._tidied_at = now.at
         self._picture = picture
         self._publish(picture)
         return picture

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from agent.core.policy import Policy, classify
 from agent.core.site import (
@@ -15,13 +16,18 @@ from agent.core.site import (
     Workload,
     WorkloadState,
 )
-from drivers.errors import DriverError
+from drivers.errors import DriverError, UnavailableError
 from drivers.gpu.base import GpuDriver, GpuInfo, GpuReading, LimitSetpoint
 from drivers.jobs.base import Job, JobsDriver
 from drivers.meter.base import Meter, MeterReading, Quality
 from drivers.outcome import Outcome, Result
 
 log = logging.getLogger(__name__)
+
+DRIVER_TIMEOUT_S = 8.0
+"""Longest a driver may take for one call, whatever its own timeouts are: a cycle must go on."""
+
+T = TypeVar("T")
 
 
 class Equipment:
@@ -81,16 +87,17 @@ class Equipment:
 
     async def _read_gpus(self, at: datetime) -> tuple[dict[str, GpuReading], tuple[str, ...]]:
         try:
-            return {reading.uuid: reading for reading in await self._gpus.read()}, ()
+            readings = await _in_time(self._gpus.read())
         except DriverError as error:
             return {}, (f"GPUs: {error}",)
+        return {reading.uuid: reading for reading in readings}, ()
 
     async def _list_workloads(self) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
         """What the engines list; of an engine that does not answer, what it listed last."""
         blind = []
         for driver in self._jobs:
             try:
-                jobs = tuple(await driver.list())
+                jobs = tuple(await _in_time(driver.list()))
             except DriverError as error:
                 blind.append(f"jobs: {error}")
                 continue
@@ -104,7 +111,7 @@ class Equipment:
         if len(ordered) < len(self._infos):
             return MeterSample(at, None, MeterQuality.BAD, "not every GPU could be read")
         try:
-            return _meter_sample(await self._meter.read(ordered))
+            return _meter_sample(await _in_time(self._meter.read(ordered)))
         except DriverError as error:
             return MeterSample(at, None, MeterQuality.BAD, str(error))
 
@@ -135,9 +142,18 @@ async def _answered(
 ) -> Sequence[Outcome]:
     """A driver that fails as a whole has failed for each."""
     try:
-        return await command
+        return await _in_time(command)
     except DriverError as error:
         return [Outcome(key, Result.LOST, str(error)) for key in keys]
+
+
+async def _in_time(call: Awaitable[T]) -> T:
+    """A driver's answer. Raises `DriverError` when there is none in time."""
+    try:
+        async with asyncio.timeout(DRIVER_TIMEOUT_S):
+            return await call
+    except TimeoutError:
+        raise UnavailableError(f"a driver gave no answer within {DRIVER_TIMEOUT_S:.0f} s") from None
 
 
 def _gpu(info: GpuInfo, reading: GpuReading | None) -> Gpu:

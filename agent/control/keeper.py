@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,10 +23,13 @@ from agent.errors import StoreError
 from agent.store.audit import Audit, AuditLine
 from agent.store.events import EventBook
 from agent.store.facts import Facts
-from agent.store.history import History
+from agent.store.history import KEEP, History
 from agent.store.ledger import Ledger
 
 log = logging.getLogger(__name__)
+
+KEEP_EVENTS = timedelta(days=35)
+"""How long an event that is over is kept, for reports and disputes."""
 
 _STOP = TypeAdapter(Stop)
 _PERFORMANCE = TypeAdapter(Performance)
@@ -107,6 +110,14 @@ class Keeper:
         """Kept samples with since <= at < until, in order."""
         found = await self._try("history", lambda: self.history.between(since, until))
         return found or ()
+
+    async def tidy(self, now: datetime) -> None:
+        """Forget what nobody will ask for any more: events long over, samples long past."""
+        old = self.events.older_than(now - KEEP_EVENTS)
+        if old:
+            self.events.forget(old)
+            await self._try("events", self.events.flush)
+        await self._try("history", lambda: self.history.forget_before(now - KEEP))
 
     async def put_performance(self, key: Key, figures: Performance) -> None:
         """Keep an event's final figures."""

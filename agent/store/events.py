@@ -18,7 +18,7 @@ _RECORD = TypeAdapter(EventRecord)
 class EventBook:
     """All event records: on disk, and in memory for the control cycle to read at any time.
 
-    `hold` and everything that reads belong to one thread, the event loop's; `flush` may run in
+    `hold`, `forget` and everything that reads belong to one thread, the event loop's; `flush` may run in
     another. What could not be written for lack of room stays in memory, counted in `unsaved`, until
     the next `flush`.
     """
@@ -27,6 +27,7 @@ class EventBook:
         self._database = database
         self._records: dict[Key, EventRecord] = {}
         self._unsaved: set[Key] = set()
+        self._gone: set[Key] = set()
         self._lock = threading.Lock()
         self.unreadable: tuple[str, ...] = ()
         """Rows that could not be understood, a sentence each; they are left as they are."""
@@ -48,36 +49,40 @@ class EventBook:
             for record in records:
                 self._records[record.key] = record
                 self._unsaved.add(record.key)
+                self._gone.discard(record.key)
+
+    def forget(self, keys: tuple[Key, ...]) -> None:
+        """Remove records from memory, at once; `flush` removes them from disk."""
+        with self._lock:
+            for key in keys:
+                self._records.pop(key, None)
+                self._unsaved.discard(key)
+                self._gone.add(key)
 
     def flush(self) -> None:
-        """Write what is not on disk yet. Raises `StoreError` or one of its kinds."""
+        """Bring to disk what is not there yet. Raises `StoreError` or one of its kinds."""
         with self._lock:
             waiting = {key: self._records[key] for key in self._unsaved}
-        if not waiting:
+            gone = set(self._gone)
+        if not waiting and not gone:
             return
         with self._database.transaction() as connection:
+            connection.executemany("DELETE FROM events WHERE ven = ? AND event_id = ?", gone)
             for key, record in waiting.items():
                 document = _RECORD.dump_json(record).decode()
                 connection.execute(
                     "INSERT OR REPLACE INTO events VALUES (?, ?, ?)", (*key, document)
                 )
         with self._lock:
+            self._gone -= gone
             self._unsaved -= {
-                key for key, record in waiting.items() if self._records[key] is record
+                key for key, record in waiting.items() if self._records.get(key) is record
             }
 
     def put(self, *records: EventRecord) -> None:
         """`hold` and `flush`."""
         self.hold(*records)
         self.flush()
-
-    def forget(self, keys: tuple[Key, ...]) -> None:
-        """Remove records for good."""
-        with self._database.transaction() as connection:
-            connection.executemany("DELETE FROM events WHERE ven = ? AND event_id = ?", keys)
-        for key in keys:
-            self._records.pop(key, None)
-            self._unsaved.discard(key)
 
     def older_than(self, at: datetime) -> tuple[Key, ...]:
         """Keys of events that ended before `at`, for forgetting."""

@@ -5,7 +5,7 @@ Scenario tests read as stories: build a site, call an event, let seconds pass, l
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.control.actuator import Actuator
@@ -75,12 +75,16 @@ class Live:
         spec: SiteSpec = SMALL,
         policy: Policy = POLICY,
         program: Program = PROGRAM,
+        since: datetime | None = None,
     ) -> None:
+        """Build the site anew, or with `since` take up the one in `directory` at that time."""
         self.directory = directory
         self.policy = policy
         self.program = program
-        self.clock = LeapingClock(NOON)
-        self.site = SimSite.create(directory / "site.json", spec, self.time_s)
+        self.clock = LeapingClock(since or NOON)
+        path = directory / "site.json"
+        create = SimSite.create if since is None else lambda path, spec, time: SimSite(path, time)
+        self.site = create(path, spec, self.time_s)
         self.pictures: list[Picture] = []
         self.links: tuple[Link, ...] = ()
         self.wrap: Callable[[Equipment, Ledger], None] = lambda equipment, ledger: None

@@ -1,5 +1,6 @@
 """Rule 4: power is never raised because something went blind."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -131,3 +132,22 @@ async def test_an_open_ended_event_with_the_vtn_lost_follows_its_program(tmp_pat
     await live.run(60)
     assert live.untouched is let_go
     live.close()
+
+
+async def test_a_driver_that_never_answers_costs_one_cycle_not_the_agent(held, monkeypatch):
+    from agent.control import equipment as module
+
+    monkeypatch.setattr(module, "DRIVER_TIMEOUT_S", 0.02)
+    (jobs,) = held.equipment._jobs
+
+    async def hang():
+        await asyncio.sleep(3600)
+
+    before = held.limits_w()
+    monkeypatch.setattr(jobs, "list", hang)
+    pictures = await held.run(3)
+    assert any("no answer within" in r.problem.text for r in pictures[-1].problems.values())
+    assert never_raised(before, held.limits_w())
+    monkeypatch.undo()
+    pictures = await held.run(3)
+    assert not any("no answer within" in r.problem.text for r in pictures[-1].problems.values())

@@ -145,3 +145,16 @@ async def test_the_samples_the_page_and_the_figures_agree(live):
         assert picture.snapshot.meter.quality is MeterQuality.GOOD
     samples = live.history.between(pictures[0].at, pictures[-1].at)
     assert [s.power_w for s in samples] == [p.power_w for p in pictures[:-1]]
+
+
+async def test_what_is_long_over_is_forgotten(live):
+    await live.run(30)
+    key = live.call(0.25)
+    await live.run(100)
+    live.clock.leap(34 * 86_400)
+    await live.run(1)
+    assert key in live.book.records
+    live.clock.leap(2 * 86_400)
+    await live.run(1)
+    assert key not in live.book.records
+    assert live.history.between(live.pictures[0].at, live.pictures[90].at) == ()

@@ -67,6 +67,7 @@ def test_events_long_over_can_be_forgotten(tmp_path):
     keys = book.older_than(at(61))
     assert [key[1] for key in keys] == ["old"]
     book.forget(keys)
+    book.flush()
     assert [key[1] for key in EventBook(database).records] == ["endless"]
     database.close()
 
