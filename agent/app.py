@@ -15,11 +15,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from agent.clock import Clock, SystemClock
-from agent.config import Config, policy_of, programs_of
+from agent.config import Config, equipment_of, policy_of, programs_of
 from agent.control.actuator import Actuator
 from agent.control.console import Console
 from agent.control.controller import Controller
-from agent.control.equipment import Equipment
 from agent.control.keeper import Keeper
 from agent.control.restorer import Restorer
 from agent.core.event import EventRecord
@@ -40,7 +39,6 @@ from agent.telemetry.metrics import Metrics
 from agent.telemetry.systemd import ServiceManager
 from agent.telemetry.view import About, View, view_of
 from agent.web.server import WebServer
-from drivers.registry import build_gpu, build_jobs, build_meter
 from drivers.settings import DriverSettings
 
 log = logging.getLogger(__name__)
@@ -68,12 +66,7 @@ class App:
             EventBook(database), Ledger(database), self._facts, Audit(database), history
         )
         self._policy, programs = policy_of(config), programs_of(config)
-        self._equipment = Equipment(
-            build_gpu(config.gpu_settings),
-            [build_jobs(settings) for settings in config.jobs_settings],
-            build_meter(config.meter_settings),
-            self._policy,
-        )
+        self._equipment = equipment_of(config)
         self._vens: Sequence[Ven] = [
             Ven20b(
                 settings,

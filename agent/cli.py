@@ -103,7 +103,10 @@ def _status(command: argparse.ArgumentParser) -> None:
 
 def _events(command: argparse.ArgumentParser) -> None:
     _socket(command)
-    command.add_argument("--json", action="store_true", help="print the events as JSON")
+    command.add_argument("--json", action="store_true", help="print them as JSON")
+    command.add_argument(
+        "--deeds", action="store_true", help="list what operators did instead: who, when and why"
+    )
 
 
 def _opt(command: argparse.ArgumentParser) -> None:

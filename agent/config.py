@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic.json_schema import WithJsonSchema
 
 from agent import units
+from agent.control.equipment import Equipment
 from agent.core.policy import Blackout, Policy, WorkloadRule
 from agent.core.program import BlindRule, Change, Percent, Program
 from agent.core.site import Terms, WorkloadClass
@@ -22,7 +23,7 @@ from agent.errors import ConfigError
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.web.settings import WebSettings
 from drivers.errors import SettingsError
-from drivers.registry import parse_settings
+from drivers.registry import build_gpu, build_jobs, build_meter, parse_settings
 from drivers.settings import DriverSettings
 
 Power = Annotated[
@@ -299,6 +300,16 @@ def policy_of(config: Config) -> Policy:
         ),
         default_terms=Terms(policy.default_tier, policy.default_may_pause),
         default_class=policy.default_class,
+    )
+
+
+def equipment_of(config: Config) -> Equipment:
+    """The site's drivers, built and not yet opened."""
+    return Equipment(
+        build_gpu(config.gpu_settings),
+        [build_jobs(settings) for settings in config.jobs_settings],
+        build_meter(config.meter_settings),
+        policy_of(config),
     )
 
 

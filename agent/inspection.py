@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.clock import SystemClock
-from agent.config import Config, policy_of
-from agent.control.equipment import Equipment
+from agent.config import Config, equipment_of, policy_of
 from agent.core.estimate import Estimates, update
 from agent.core.groups import Held
 from agent.core.planner import plan
@@ -21,7 +20,6 @@ from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.writer import query_registration
 from agent.units import format_power
 from drivers.errors import DriverError
-from drivers.registry import build_gpu, build_jobs, build_meter
 
 TIMEOUT_S = 90.0
 
@@ -62,13 +60,7 @@ async def inspect(config: Config) -> list[Finding]:
 
 
 async def _inspect_equipment(config: Config) -> list[Finding]:
-    policy = policy_of(config)
-    equipment = Equipment(
-        build_gpu(config.gpu_settings),
-        [build_jobs(settings) for settings in config.jobs_settings],
-        build_meter(config.meter_settings),
-        policy,
-    )
+    equipment = equipment_of(config)
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await equipment.open()

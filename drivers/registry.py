@@ -10,8 +10,6 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Protocol, cast
 
-from pydantic import ValidationError
-
 from drivers.errors import SettingsError
 from drivers.gpu.base import GpuDriver
 from drivers.jobs.base import JobsDriver
@@ -90,13 +88,3 @@ def _driver_class(folder: str, table: Mapping[str, Any]) -> DriverClass:
 def _load(target: str) -> DriverClass:
     module, _, name = target.partition(":")
     return cast("DriverClass", getattr(import_module(module), name))
-
-
-__all__ = [
-    "ValidationError",
-    "build_gpu",
-    "build_jobs",
-    "build_meter",
-    "kinds",
-    "parse_settings",
-]

@@ -1,4 +1,4 @@
-"""`flexload events`: the events the agent knows, and what was delivered."""
+"""`flexload events`: the events the agent knows, and what was delivered; or what operators did."""
 
 import argparse
 import json
@@ -11,7 +11,11 @@ _HEAD = ("event", "phase", "opt", "from", "until", "asked", "delivered", "compli
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line an event, newest first."""
+    """Print a line an event or deed, newest first."""
+    if options.deeds:
+        deeds = ask(options, "deeds")["deeds"]
+        print(json.dumps(deeds) if options.json else "\n".join(map(_line, deeds)) or "no deeds")
+        return 0
     events = ask(options, "status")["view"]["events"]
     if options.json:
         print(json.dumps(events))
@@ -26,6 +30,10 @@ def run(options: argparse.Namespace) -> int:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         )
     return 0
+
+
+def _line(deed: dict[str, Any]) -> str:
+    return f"{_time(deed['at'])}  {deed['who']}: {deed['what']} ({deed['why']})"
 
 
 def _row(event: dict[str, Any]) -> tuple[str, ...]:

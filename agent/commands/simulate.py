@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.config import Duration, load, parse, policy_of, programs_of
-from agent.control.equipment import Equipment
+from agent.config import Duration, equipment_of, load, parse, policy_of, programs_of
 from agent.core.event import Event, Interval, Signal, SignalKind
 from agent.core.ledger import Lever
 from agent.core.policy import Policy
@@ -26,7 +25,6 @@ from agent.errors import CommandError, ConfigError
 from agent.telemetry.view import performance_view
 from agent.units import format_duration, format_power
 from drivers.errors import DriverError
-from drivers.registry import build_gpu, build_jobs, build_meter
 from drivers.sim.physics import SiteSpec
 
 KINDS = {
@@ -95,13 +93,7 @@ def _read(path: Path) -> EventFile:
 
 async def _twin(path: Path) -> tuple[SiteSpec, tuple[Program, ...], Policy]:
     config = load(path)
-    policy = policy_of(config)
-    equipment = Equipment(
-        build_gpu(config.gpu_settings),
-        [build_jobs(settings) for settings in config.jobs_settings],
-        build_meter(config.meter_settings),
-        policy,
-    )
+    equipment = equipment_of(config)
     try:
         await equipment.open()
         snapshot, _ = await equipment.observe(datetime.now(UTC))
@@ -109,7 +101,7 @@ async def _twin(path: Path) -> tuple[SiteSpec, tuple[Program, ...], Policy]:
         raise CommandError(f"the site cannot be read: {error}") from error
     finally:
         await equipment.close()
-    return twin_of(snapshot), programs_of(config), policy
+    return twin_of(snapshot), programs_of(config), policy_of(config)
 
 
 def _event(file: EventFile) -> Event:

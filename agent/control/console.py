@@ -33,6 +33,8 @@ from agent.store.audit import AuditLine
 log = logging.getLogger(__name__)
 
 LONGEST_LINE = 1 << 16
+DEEDS = 100
+"""How many of the operators' deeds are listed."""
 _PEER = struct.Struct("3i")
 
 Reply = dict[str, Any]
@@ -121,6 +123,8 @@ class Console:
                 if view is None:
                     raise CommandError("the agent has not completed its first cycle yet")
                 return {"view": view}
+            case "deeds":
+                return {"deeds": [_deed(line) for line in await self._keeper.deeds(DEEDS)]}
             case "opt-out":
                 return await self._opt(request, Opt.OUT, who, why)
             case "opt-in":
@@ -187,6 +191,10 @@ class Console:
                 f"event {event_id!r} is known to several VENs ({owners}): name one with --ven"
             )
         return found[0]
+
+
+def _deed(line: AuditLine) -> Reply:
+    return {"at": line.at.isoformat(), "who": line.who, "what": line.what, "why": line.why}
 
 
 def _caller(connection: socket.socket) -> str:

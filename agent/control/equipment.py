@@ -43,7 +43,6 @@ class Equipment:
         self._infos: tuple[GpuInfo, ...] = ()
         self._listed: dict[JobsDriver, tuple[Job, ...]] = {}
         self._owners: dict[str, JobsDriver] = {}
-        self._meter_good: MeterSample | None = None
 
     async def open(self) -> None:
         """Reach every driver. Raises `DriverError` for the first that cannot be reached."""

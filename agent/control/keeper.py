@@ -91,6 +91,10 @@ class Keeper:
         await self._try("events", self.events.flush)
         await self._try("audit", lambda: self._audit.add(line))
 
+    async def deeds(self, count: int) -> tuple[AuditLine, ...]:
+        """The operators' latest deeds, newest first."""
+        return await self._try("audit", lambda: self._audit.last(count)) or ()
+
     async def put_stop(self, stop: Stop | None) -> None:
         """Put the local stop in force or lift it."""
         self._stop = stop

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from agent.core.event import Event, Signal, SignalKind
+from agent.core.event import Event, SignalKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +139,6 @@ def program_for(event: Event, programs: tuple[Program, ...]) -> Program | None:
         if program.market_context == event.program:
             return program
     return next((program for program in programs if program.market_context == "*"), None)
-
-
-def sheds(signal: Signal, program: Program, max_import_w: float) -> bool:
-    """Whether any value of a signal asks for anything."""
-    return any(
-        ask_of(signal.kind, interval.value, program, max_import_w) for interval in signal.intervals
-    )
 
 
 def _share_or_none(share: float) -> Ask | None:

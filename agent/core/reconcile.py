@@ -16,8 +16,6 @@ from agent.core.ledger import SAME_LIMIT_W, Entry, Instant, Lever
 from agent.core.plan import Cap, Plan
 from agent.core.site import Gpu, Health, Workload, WorkloadState
 
-Ident = tuple[Lever, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Write:

@@ -116,17 +116,6 @@ class Timeline:
         firm = any(o.firm for _, o in in_force)
         return Ceiling(limit_w, binding.source, binding.margin, firm, binding.until())
 
-    def next_change(self, at: datetime) -> datetime | None:
-        """The next instant after `at` at which any obligation begins, bends or ends."""
-        edges = (
-            edge
-            for o in self.obligations
-            for segment in o.segments
-            for edge in (segment.start, segment.end)
-            if edge is not None and edge > at
-        )
-        return min(edges, default=None)
-
 
 @dataclass(frozen=True, slots=True)
 class Window:

@@ -98,6 +98,8 @@ async def test_who_when_and_why_are_recorded(live):
     (line,) = Audit(live.database).last(1)
     assert (line.who, line.what, line.why) == ("root", "opt out of event ev-1", "launch")
     assert line.at == live.clock.now()
+    (deed,) = (await ask(live, command="deeds"))["deeds"]
+    assert (deed["who"], deed["why"]) == ("root", "launch")
     assert live.book.records["ven", "ev-1"].opt.by == "operator root"
 
 

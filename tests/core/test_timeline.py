@@ -154,13 +154,6 @@ def test_firmness_is_inherited_from_any_obligation_in_force():
     assert (ceiling.limit_w, ceiling.firm) == (30_000.0, True)
 
 
-def test_next_change_is_the_next_edge_of_any_obligation():
-    timeline = Timeline(obligations_of(record(event((600, 2))), PROGRAM, MAX_W, 1.0, 3600.0))
-    assert timeline.next_change(at(-5)) == at(0)
-    assert timeline.next_change(at(0)) == at(600)
-    assert timeline.next_change(at(4200)) is None
-
-
 def _simple(name: str, limit_w: float) -> tuple[Obligation, ...]:
     whole = Segment(at(0), at(600), limit_w, limit_w)
     return (Obligation(Source(SourceKind.EVENT, name), (whole,)),)
