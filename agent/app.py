@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from agent.clock import Clock, SystemClock
-from agent.config import Config, equipment_of, policy_of, programs_of
+from agent.config import DEFAULT_SOCKET, Config, equipment_of, policy_of, programs_of
 from agent.control.actuator import Actuator
 from agent.control.console import Console
 from agent.control.controller import Controller
@@ -91,7 +91,13 @@ class App:
             self.links,
             self._on_picture,
         )
-        self._about = About(config.site.name, self._clock.now(), demo)
+        socket = config.site.control_socket
+        self._about = About(
+            config.site.name,
+            self._clock.now(),
+            demo,
+            None if socket == DEFAULT_SOCKET else str(socket),
+        )
         self._view: View | None = None
         self._news = asyncio.Event()
         self._letting_go = False

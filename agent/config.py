@@ -53,6 +53,8 @@ AskText = Annotated[
 ]
 Tier = Annotated[int, Field(ge=0, le=3)]
 
+DEFAULT_SOCKET = Path("/run/flexload/control.sock")
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,7 +68,7 @@ class SiteTable(_Table):
         Path("/var/lib/flexload"), description="Where the agent keeps its state."
     )
     control_socket: Path = Field(
-        Path("/run/flexload/control.sock"), description="Where the command line reaches the agent."
+        DEFAULT_SOCKET, description="Where the command line reaches the agent."
     )
     max_import: Power = Field(
         gt=0, description="The site's largest import: no message can raise it."

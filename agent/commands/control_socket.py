@@ -6,11 +6,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from agent.config import load
+from agent.config import DEFAULT_SOCKET, load
 from agent.errors import CommandError, ConfigError
 
 TIMEOUT_S = 10.0
-FALLBACK = Path("/run/flexload/control.sock")
 
 
 def ask(options: argparse.Namespace, command: str, **arguments: object) -> dict[str, Any]:
@@ -42,4 +41,4 @@ def _path(options: argparse.Namespace) -> Path:
     try:
         return load(options.config).site.control_socket
     except ConfigError:
-        return FALLBACK
+        return DEFAULT_SOCKET

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -178,4 +179,6 @@ def _meter_sample(reading: MeterReading) -> MeterSample:
     quality = MeterQuality(reading.quality.value)
     if reading.power_w is None or reading.quality is Quality.BAD:
         return MeterSample(reading.at, None, MeterQuality.BAD, reading.detail or "no reading")
+    if not math.isfinite(reading.power_w):
+        return MeterSample(reading.at, None, MeterQuality.BAD, f"it reads {reading.power_w} W")
     return MeterSample(reading.at, reading.power_w, quality, reading.detail)

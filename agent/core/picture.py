@@ -16,7 +16,7 @@ from agent.core.problems import Raised
 from agent.core.program import Program, program_for
 from agent.core.settlement import Performance
 from agent.core.site import Snapshot
-from agent.core.timeline import Timeline
+from agent.core.timeline import Ceiling, SourceKind, Timeline
 
 Key = tuple[str, str]
 
@@ -98,6 +98,14 @@ def current_event(picture: Picture) -> Key | None:
         ),
         default=None,
     )
+
+
+def limit_in_force(picture: Picture) -> Ceiling | None:
+    """The ceiling, while it asks something of the site: an event's, or one that setpoints hold."""
+    ceiling = picture.timeline.ceiling_at(picture.at)
+    if ceiling is None or picture.stop is not None:
+        return None
+    return ceiling if ceiling.source.kind is SourceKind.EVENT or picture.ledger else None
 
 
 def program_of(record: EventRecord, picture: Picture) -> Program:

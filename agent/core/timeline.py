@@ -80,6 +80,13 @@ class Obligation:
         segment = self.segments[position]
         return segment.limit_at(at) if segment.end is None or at < segment.end else None
 
+    def bends(self) -> Iterator[datetime]:
+        """Where its line may turn or jump."""
+        for segment in self.segments:
+            yield segment.start
+            if segment.end is not None:
+                yield segment.end
+
     def until(self) -> datetime | None:
         """When it asks for nothing any more; None when open-ended."""
         return self.segments[-1].end

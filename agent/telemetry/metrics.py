@@ -154,7 +154,7 @@ def _workloads(picture: Picture) -> Iterator[Metric]:
         states.add_metric([state.value], count)
     yield states
     paused = sum(entry.lever is Lever.PAUSE for entry in picture.ledger)
-    yield _gauge("flexload_workloads_paused_by_us", "Workloads that flexload has paused.", paused)
+    yield _gauge("flexload_pauses_active", "Workloads that flexload holds paused.", paused)
 
 
 def _counters(picture: Picture) -> Iterator[Metric]:

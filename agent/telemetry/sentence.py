@@ -5,7 +5,7 @@ from datetime import timedelta
 from agent.core.event import EventRecord
 from agent.core.lifecycle import Phase
 from agent.core.link import Link
-from agent.core.picture import Key, Picture, current_event, program_of
+from agent.core.picture import Key, Picture, current_event, limit_in_force, program_of
 from agent.core.program import Program, describe_ask
 from agent.core.timeline import SourceKind, Window, steps_of, window_of
 from agent.units import format_duration, format_power
@@ -64,8 +64,8 @@ def _asks(record: EventRecord, program: Program, picture: Picture) -> str:
 
 def _normal(picture: Picture) -> str:
     now = "unknown power" if picture.power_w is None else format_power(picture.power_w)
-    ceiling = picture.timeline.ceiling_at(picture.at)
-    if ceiling is not None and picture.ledger and ceiling.source.kind is not SourceKind.EVENT:
+    ceiling = limit_in_force(picture)
+    if ceiling is not None and ceiling.source.kind is not SourceKind.EVENT:
         return f"Holding {now} of {format_power(ceiling.limit_w)}: {ceiling.source}."
     return f"Normal operation at {now}; no event is known."
 

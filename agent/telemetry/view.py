@@ -4,22 +4,26 @@ Built from the picture alone, so that all of them agree; plain values, ready for
 ISO 8601 UTC).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent import __version__
 from agent.core.ledger import Entry, Lever
 from agent.core.link import Link
-from agent.core.picture import Key, Picture, current_event, program_of
+from agent.core.picture import Key, Picture, current_event, limit_in_force, program_of
 from agent.core.program import describe_ask
 from agent.core.settlement import Performance
 from agent.core.site import Gpu, Workload
-from agent.core.timeline import SourceKind, steps_of, window_of
+from agent.core.timeline import SourceKind, Timeline, steps_of, window_of
 from agent.telemetry.sentence import sentence_of
 
 View = dict[str, Any]
+
+INSTANT = timedelta(milliseconds=1)
+MOST_CORNERS = 200
+"""Corners of the ceiling's line that are shown at most: an event may have thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class About:
     site: str
     started_at: datetime
     demo: bool = False
+    socket: str | None = None
+    """The control socket, where the command line would not find it by itself."""
     version: str = field(default=__version__)
 
 
@@ -40,7 +46,12 @@ def view_of(picture: Picture, links: tuple[Link, ...], about: About) -> View:
     current = current_event(picture)
     return {
         "at": _iso(picture.at),
-        "site": {"name": about.site, "version": about.version, "demo": about.demo},
+        "site": {
+            "name": about.site,
+            "version": about.version,
+            "demo": about.demo,
+            "socket": about.socket,
+        },
         "started_at": _iso(about.started_at),
         "sentence": sentence_of(picture, links),
         "power": _power(picture, current),
@@ -76,8 +87,8 @@ def _power(picture: Picture, current: Key | None) -> View:
         "quality": picture.snapshot.meter.quality.value,
         "ceiling_w": None if ceiling is None else _watts(ceiling.limit_w),
         "ceiling_source": None if ceiling is None else str(ceiling.source),
-        "binding": ceiling is not None
-        and (ceiling.source.kind is not SourceKind.SITE or bool(picture.ledger)),
+        "binding": limit_in_force(picture) is not None,
+        "ahead": list(_ahead(picture.timeline, picture.at)),
         "goal_w": _watts(plan.goal_w),
         "expected_w": _watts(picture.expected_w),
         "baseline_w": None if baseline is None else _watts(baseline.power_w),
@@ -86,6 +97,17 @@ def _power(picture: Picture, current: Key | None) -> View:
         "short_because": list(plan.short_because),
         "governor": picture.governor_note,
     }
+
+
+def _ahead(timeline: Timeline, at: datetime) -> Iterator[View]:
+    """The ceiling to come as corner points of its line, two where it jumps; null where there is none."""
+    bends = sorted({bend for o in timeline.obligations for bend in o.bends() if bend > at})
+    points = [at, *(point for bend in bends for point in (bend - INSTANT, bend))]
+    for point in points[:MOST_CORNERS]:
+        ceiling = timeline.ceiling_at(point)
+        free = ceiling is None or ceiling.source.kind is SourceKind.SITE
+        limit_w = None if ceiling is None or free else _watts(ceiling.limit_w)
+        yield {"at": _iso(point), "limit_w": limit_w}
 
 
 def _event(key: Key, picture: Picture) -> View:

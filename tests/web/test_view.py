@@ -1,0 +1,228 @@
+"""The view and its sentence, on hand-made pictures: one for each thing that can be said."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+import pytest
+
+from agent.core.event import Baseline, Opt, OptDecision
+from agent.core.lifecycle import Phase, cancelled
+from agent.core.picture import Stop
+from agent.core.plan import Plan
+from agent.core.problems import Problem, Raised, Severity
+from agent.core.site import Health, WorkloadState
+from agent.core.timeline import Timeline, standing_limit
+from agent.telemetry.sentence import sentence_of
+from tests.core.build import NOON, at, event, gpu, record, s, snapshot
+from tests.web import pictures
+from tests.web.pictures import LINK, cap, picture, shown
+
+
+def said(of, *links):
+    return sentence_of(of, links)
+
+
+def test_normal_operation_says_so_with_the_power():
+    assert said(pictures.normal()) == "Normal operation at 5.8 kW; no event is known."
+
+
+def test_power_that_is_not_known_is_said_to_be_unknown():
+    assert said(pictures.blind()) == "Normal operation at unknown power; no event is known."
+
+
+def test_a_standing_limit_that_is_held_is_named():
+    limit = Timeline((standing_limit("feeder", 5_000.0),))
+    held = picture(0, timeline=limit, ledger=(cap(0),))
+    assert said(held) == "Holding 5.8 kW of 5 kW: site limit feeder."
+
+
+def test_an_event_to_come_says_when_and_what_it_asks():
+    assert (
+        said(pictures.pending()) == "Event ev-1 begins in 5 min: 25 % below baseline. 5.8 kW now."
+    )
+
+
+def test_an_event_that_asks_for_nothing_says_that():
+    calm = record(event((600.0, 0.0), start=300.0))
+    assert "it asks for nothing that sheds" in said(picture(0, calm))
+
+
+def test_ramping_down_says_what_is_allowed_and_when_it_is_due_in_full():
+    ramp = record(event(ramp_down=s(-60)))
+    assert said(picture(30, ramp)) == (
+        "Event ev-1: ramping down, 5.8 kW now, 35 kW allowed; full delivery in 30 s."
+    )
+
+
+def test_holding_says_how_much_of_how_much_and_how_long_still():
+    assert said(pictures.holding()) == (
+        "Event ev-1: holding 29.48 kW of 30 kW allowed, ends in 9 min."
+    )
+
+
+def test_an_event_without_an_end_is_held_until_it_is_called_off():
+    open_ended = record(event((0.0, 2.0)))
+    assert "until the grid calls it off" in said(picture(60, open_ended))
+
+
+def test_another_source_that_binds_during_an_event_is_named():
+    one = record()
+    event_and_feeder = Timeline(
+        (*picture(60, one).timeline.obligations, standing_limit("feeder", 5_000.0))
+    )
+    sentence = said(picture(60, one, timeline=event_and_feeder))
+    assert sentence.endswith("of 5 kW allowed, ends in 9 min. Limited by site limit feeder.")
+
+
+def test_ramping_up_says_when_it_is_back_to_normal():
+    slow = record(event(ramp_up=s(120)))
+    assert said(picture(620, slow)) == (
+        "Event ev-1: ended, returning to normal over the next 100 s; 5.8 kW now."
+    )
+
+
+def test_a_test_event_is_called_one():
+    assert said(picture(0, record(event(test=True, start=300.0)))).startswith("Test event ev-1 ")
+
+
+def test_a_local_stop_comes_before_everything_else():
+    stop = Stop(NOON, "operator ann", "fire drill")
+    stopped = replace(pictures.holding(), stop=stop)
+    assert said(stopped) == (
+        "Stopped by operator ann (fire drill): reporting, acting on nothing until "
+        "`flexload resume`. 4 setpoints are still being undone."
+    )
+    assert said(replace(stopped, ledger=())).endswith("until `flexload resume`.")
+
+
+def test_a_shortfall_is_said_with_what_stands_in_the_way():
+    plan = Plan(shortfall_w=2_000.0, short_because=("protected: serve", "at their floor: train"))
+    sentence = said(replace(pictures.holding(), plan=plan))
+    assert sentence.endswith(" 2 kW short: protected: serve; at their floor: train.")
+    assert said(replace(pictures.holding(), plan=Plan(shortfall_w=1.0))).endswith(
+        " 1 W short: nothing left to give."
+    )
+
+
+def test_a_vtn_that_does_not_answer_is_said_with_how_long():
+    lost = replace(LINK, lost_since=at(-300))
+    assert said(pictures.normal(), lost).endswith(" VTN of utility has not answered for 5 min.")
+
+
+def test_the_view_is_plain_json_in_every_state():
+    for of in (
+        pictures.normal(),
+        pictures.pending(),
+        pictures.holding(),
+        pictures.completed(),
+        pictures.blind(),
+        pictures.paused(WorkloadState.PAUSED),
+    ):
+        assert json.loads(json.dumps(shown(of, LINK), allow_nan=False)) == shown(of, LINK)
+
+
+def test_a_view_without_anything_known_holds_no_zeros():
+    power = shown(pictures.blind())["power"]
+    assert power["now_w"] is power["ceiling_w"] is power["expected_w"] is None
+    assert power["quality"] == "bad"
+    assert not power["binding"]
+
+
+def test_a_capped_gpu_is_shown_with_what_it_was_before_and_why():
+    view = shown(pictures.holding())
+    capped, free = view["gpus"][0], view["gpus"][-1]
+    assert (capped["cap_w"], capped["original_w"], capped["limit_w"]) == (400.0, 700.0, 400.0)
+    assert capped["reason"].startswith("event ev-1")
+    assert (capped["workload"], free["workload"]) == ("train", "serve")
+    assert (free["cap_w"], free["reason"]) == (None, "")
+
+
+def test_a_lost_gpu_is_shown_without_a_draw():
+    lost = snapshot([gpu(0, None, health=Health.LOST, detail="fell off the bus")])
+    (one,) = shown(picture(0, snapshot=lost))["gpus"]
+    assert (one["health"], one["power_w"], one["detail"]) == ("lost", None, "fell off the bus")
+
+
+@pytest.mark.parametrize("state", [WorkloadState.PAUSED, WorkloadState.RUNNING])
+def test_what_we_told_a_job_and_what_it_does_are_kept_apart(state):
+    (job,) = shown(pictures.paused(state))["workloads"]
+    assert (job["paused_by_us"], job["state"]) == (True, state.value)
+    assert "may be paused" in job["reason"]
+
+
+def test_events_come_newest_first_with_their_figures():
+    view = shown(pictures.completed())
+    assert view["event"] is None
+    assert [one["event_id"] for one in view["events"]] == ["ev-1", "ev-test", "ev-0"]
+    assert view["events"][0]["performance"]["compliant_share"] == 0.9996
+    left = view["events"][1]
+    assert (left["phase"], left["opt_by"], left["opt_why"], left["test"]) == (
+        Phase.OPTED_OUT.value,
+        "operator ann",
+        "maintenance",
+        True,
+    )
+
+
+def test_all_signals_are_shown_though_only_some_shed():
+    (one,) = shown(pictures.holding())["events"]
+    assert [signal["name"] for signal in one["signals"]] == ["level", "ELECTRICITY_PRICE price"]
+    assert one["signals"][1]["unit"] == "EUR/MWh"
+
+
+def test_a_cancelled_event_is_shown_as_that():
+    called_off = cancelled(record(event(start=300.0)), at(10))
+    assert [one["phase"] for one in shown(picture(20, called_off))["events"]] == ["cancelled"]
+
+
+def test_an_event_of_no_program_is_shown_and_sheds_nothing():
+    why = OptDecision(Opt.OUT, "policy", NOON, "no program for market context 'x'")
+    stray = record(event(program="x"), opt=why, baseline_w=None)
+    (one,) = shown(picture(60, stray))["events"]
+    assert (one["program"], one["opt"], one["phase"]) == ("none", "out", "opted out")
+
+
+def test_only_a_limit_that_does_something_binds():
+    assert not shown(pictures.normal())["power"]["binding"]
+    assert shown(pictures.holding())["power"]["binding"]
+    assert shown(picture(0, ledger=(cap(0),)))["power"]["binding"]
+    assert not shown(pictures.completed())["power"]["binding"], "an idle rebound guard"
+    stopped = replace(pictures.holding(), stop=Stop(NOON, "operator ann", "fire drill"))
+    assert not shown(stopped)["power"]["binding"], "a local stop holds nothing"
+
+
+def test_the_ceiling_to_come_is_shown_corner_by_corner():
+    ramps = record(event(start=300.0, ramp_down=s(-60), ramp_up=s(120)))
+    ahead = shown(picture(0, ramps))["power"]["ahead"]
+    corners = [(datetime.fromisoformat(c["at"]) - NOON, c["limit_w"]) for c in ahead]
+    assert corners[0] == (s(0), None), "until it begins, the site's own limit alone"
+    assert [(at, limit) for at, limit in corners if not at.microseconds] == [
+        (s(0), None),
+        (s(300), 40_000.0),
+        (s(360), 30_000.0),
+        (s(900), 30_000.0),
+        (s(1020), 40_400.0),
+        (s(1020 + 3600), None),
+    ]
+    assert corners[-2] == (s(1020 + 3600) - s(0.001), 40_400.0), "and just before it jumps"
+
+
+def test_the_baseline_of_the_current_event_is_shown_with_its_method():
+    baseline = Baseline(40_000.0, 41_000.0, "mean of the 15 min before", NOON)
+    power = shown(picture(60, replace(record(), baseline=baseline)))["power"]
+    assert power["baseline_w"] == 40_000.0
+    assert power["baseline_method"] == "mean of the 15 min before"
+
+
+def test_problems_are_shown_with_severity_and_since():
+    problem = Problem("meter", Severity.CRITICAL, "the meter cannot be read")
+    view = shown(replace(pictures.normal(), problems={"meter": Raised(problem, at(-60))}))
+    assert view["problems"] == [
+        {
+            "key": "meter",
+            "severity": "critical",
+            "text": "the meter cannot be read",
+            "since": "2026-07-01T11:59:00.000Z",
+        }
+    ]
