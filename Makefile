@@ -45,6 +45,8 @@ lock:
 		--no-header --no-annotate --quiet --output-file requirements.txt
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements-dev.txt
+	uv pip compile --group ci --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --quiet --output-file requirements-ci.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

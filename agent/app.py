@@ -158,7 +158,9 @@ class App:
                     for ven in self._vens:
                         tasks.create_task(ven.run(), name=f"ven {ven.name}")
             finally:
-                self._service.stopping()
+                # Not before a fresh start: systemd would fail the reload that asked for it.
+                if self._letting_go:
+                    self._service.stopping()
                 await self._stop()
 
     def let_go(self) -> None:

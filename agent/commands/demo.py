@@ -22,6 +22,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             outcome = asyncio.run(tell(directory, script, say))
         except KeyboardInterrupt:
+            say("\nstopped")
             return 0
     if outcome is None:
         say("no event was completed")

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import logging
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--ramp-s", type=float, default=20.0)
     parser.add_argument("--multiplier", type=float, default=0.75)
     logging.disable(logging.WARNING)
+    # Ctrl-C goes to the whole terminal; the parent closes our input once it has said goodbye to us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_serve(parser.parse_args()))
 
 
