@@ -1,6 +1,8 @@
 """The demo, as a user runs it: over the real wire, on the simulated site, to the end."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -61,6 +63,26 @@ def ten_second_means(samples):
 def test_a_short_demo(tmp_path):
     figures = check(demo(tmp_path, "--hold", "20 s", "--ramp", "5 s", timeout_s=100))
     assert figures["response_s"] <= 5 + 5 + 5
+
+
+@pytest.mark.timeout(60)
+def test_control_c_ends_it_without_a_word_of_complaint(tmp_path):
+    """The terminal sends it to the whole group of processes, the demo's VTN among them."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agent", "demo", "--listen", "127.0.0.1:0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    while "Normal operation" not in process.stdout.readline():
+        assert process.poll() is None
+    os.killpg(process.pid, signal.SIGINT)
+    said, complained = process.communicate(timeout=20)
+    assert (process.returncode, complained) == (0, "")
+    assert said.splitlines()[-1] == "stopped"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.long
