@@ -75,8 +75,8 @@ event {outcome.event_id}: {"met" if outcome.met else "NOT met"}
   asked       {outcome.committed_kw:.2f} kW below a baseline of {outcome.baseline_kw:.2f} kW
   delivered   {outcome.delivered_kw:.2f} kW in the mean, on target {response} from the call
   compliant   {outcome.compliant_fraction:.1%} of the seconds, at worst {over:.2f} kW over (10 s mean)
-  capped      {outcome.gpus_capped} GPUs, {outcome.gpus_restored} of them back as they were
-  paused      {outcome.jobs_paused} jobs, {outcome.jobs_resumed} of them running again
+  GPUs        {outcome.gpus_capped} capped, {outcome.gpus_restored} of them back as they were
+  jobs        {outcome.jobs_paused} paused, {outcome.jobs_resumed} of them running again
   reports     {outcome.reports_received_by_vtn} received by the utility"""
     )
 

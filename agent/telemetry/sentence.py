@@ -67,7 +67,7 @@ def _normal(picture: Picture) -> str:
     ceiling = limit_in_force(picture)
     if ceiling is not None and ceiling.source.kind is not SourceKind.EVENT:
         return f"Holding {now} of {format_power(ceiling.limit_w)}: {ceiling.source}."
-    return f"Normal operation at {now}; no event is known."
+    return f"Normal operation at {now}; no event is ahead."
 
 
 def _returning(picture: Picture) -> str:

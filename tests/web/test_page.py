@@ -77,7 +77,7 @@ async def module(page: Page, name: str, expression: str) -> object:
 
 async def test_the_sentence_comes_first_and_follows_the_agent(hall):
     async with hall.opened(pictures.normal()) as page:
-        assert await page.text("h1") == "Normal operation at 5.8 kW; no event is known."
+        assert await page.text("h1") == "Normal operation at 5.8 kW; no event is ahead."
         assert await page.text("#connection") == "live"
         assert await page.text("#site") == "hall 3"
         assert await page.evaluate("document.title") == "normal · hall 3 · flexload"

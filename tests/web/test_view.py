@@ -24,11 +24,11 @@ def said(of, *links):
 
 
 def test_normal_operation_says_so_with_the_power():
-    assert said(pictures.normal()) == "Normal operation at 5.8 kW; no event is known."
+    assert said(pictures.normal()) == "Normal operation at 5.8 kW; no event is ahead."
 
 
 def test_power_that_is_not_known_is_said_to_be_unknown():
-    assert said(pictures.blind()) == "Normal operation at unknown power; no event is known."
+    assert said(pictures.blind()) == "Normal operation at unknown power; no event is ahead."
 
 
 def test_a_standing_limit_that_is_held_is_named():

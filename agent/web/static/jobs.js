@@ -27,7 +27,8 @@ function showState(cell, job) {
   const [state, since] = cell.children;
   setText(state, text);
   setAttribute(state, "data-state", kind);
-  since.hidden = job.since === null;
+  // Since when it is capped is another matter.
+  since.hidden = job.since === null || kind === "capped";
   setTime(since.lastChild, job.since);
 }
 
