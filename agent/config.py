@@ -11,7 +11,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic.json_schema import WithJsonSchema
 
 from agent import units
@@ -54,6 +62,17 @@ AskText = Annotated[
 Tier = Annotated[int, Field(ge=0, le=3)]
 
 DEFAULT_SOCKET = Path("/run/flexload/control.sock")
+LONGEST_SOCKET_BYTES = 107
+"""Longest path of a Unix socket: sun_path less its final zero, unix(7)."""
+
+
+def _check_socket(path: Path) -> Path:
+    if len(bytes(path)) > LONGEST_SOCKET_BYTES:
+        raise ValueError(
+            f"must be a path of at most {LONGEST_SOCKET_BYTES} bytes, "
+            f"as the system allows for sockets, not {len(bytes(path))}: {path}"
+        )
+    return path
 
 
 class _Table(BaseModel):
@@ -67,7 +86,7 @@ class SiteTable(_Table):
     state_dir: Path = Field(
         Path("/var/lib/flexload"), description="Where the agent keeps its state."
     )
-    control_socket: Path = Field(
+    control_socket: Annotated[Path, AfterValidator(_check_socket)] = Field(
         DEFAULT_SOCKET, description="Where the command line reaches the agent."
     )
     max_import: Power = Field(

@@ -75,6 +75,11 @@ def test_the_example_shows_every_key():
         ("site.max_import", "0 kW", "site.max_import: Input should be greater than 0"),
         ("site.max_import", None, "site.max_import: is required"),
         ("site.maximport", "1 kW", "site.maximport: unknown key"),
+        (
+            "site.control_socket",
+            "/run/" + 103 * "x",
+            "site.control_socket: must be a path of at most",
+        ),
         ("sight", {}, "sight: unknown key"),
         ("site.min_import", "500 kW", "site.min_import must not exceed site.max_import"),
         ("workload.0.tier", 4, "workload[0].tier: Input should be less than or equal to 3"),

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -66,14 +68,16 @@ def test_a_short_demo(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_control_c_ends_it_without_a_word_of_complaint(tmp_path):
+def test_control_c_ends_it_without_a_word_of_complaint():
     """The terminal sends it to the whole group of processes, the demo's VTN among them."""
+    # A socket's path has no room for pytest's own directories.
+    directory = Path(tempfile.mkdtemp(prefix="flexload-test-"))
     process = subprocess.Popen(
         [sys.executable, "-m", "agent", "demo", "--listen", "127.0.0.1:0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(directory)},
         start_new_session=True,
     )
     while "Normal operation" not in process.stdout.readline():
@@ -82,7 +86,7 @@ def test_control_c_ends_it_without_a_word_of_complaint(tmp_path):
     said, complained = process.communicate(timeout=20)
     assert (process.returncode, complained) == (0, "")
     assert said.splitlines()[-1] == "stopped"
-    assert list(tmp_path.iterdir()) == []
+    directory.rmdir()
 
 
 @pytest.mark.long
