@@ -3,9 +3,11 @@
 import argparse
 import asyncio
 import contextlib
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 from agent.demo.story import Outcome, Script, as_json, tell
 from agent.errors import ConfigError
@@ -20,8 +22,8 @@ def run(options: argparse.Namespace) -> int:
     say = _quiet if options.json else _say
     with _directory(options.state_dir) as directory:
         try:
-            outcome = asyncio.run(tell(directory, script, say))
-        except KeyboardInterrupt:
+            outcome = asyncio.run(_until_ended(tell(directory, script, say)))
+        except (KeyboardInterrupt, asyncio.CancelledError):
             say("\nstopped")
             return 0
     if outcome is None:
@@ -32,6 +34,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         _summarise(outcome)
     return 0 if outcome.met else 1
+
+
+async def _until_ended(story: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
+    """Tell it, and take SIGTERM (which a container's stop sends) as Ctrl-C is taken."""
+    telling = asyncio.create_task(story)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
+    return await telling
 
 
 def _script(options: argparse.Namespace) -> Script:

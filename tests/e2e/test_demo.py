@@ -68,8 +68,9 @@ def test_a_short_demo(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_control_c_ends_it_without_a_word_of_complaint():
-    """The terminal sends it to the whole group of processes, the demo's VTN among them."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_without_a_word_of_complaint(number):
+    """A terminal sends Ctrl-C to the whole group of processes, the demo's VTN among them."""
     # A socket's path has no room for pytest's own directories.
     directory = Path(tempfile.mkdtemp(prefix="flexload-test-"))
     process = subprocess.Popen(
@@ -82,7 +83,7 @@ def test_control_c_ends_it_without_a_word_of_complaint():
     )
     while "Normal operation" not in process.stdout.readline():
         assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     said, complained = process.communicate(timeout=20)
     assert (process.returncode, complained) == (0, "")
     assert said.splitlines()[-1] == "stopped"
