@@ -28,11 +28,8 @@ from agent.core.picture import Picture
 from agent.core.policy import Policy
 from agent.openadr.base import Ven
 from agent.openadr.v20b.ven import Ven20b
-from agent.store.audit import Audit
-from agent.store.events import EventBook
 from agent.store.facts import Facts
 from agent.store.history import History
-from agent.store.ledger import Ledger
 from agent.store.registrations import Registrations
 from agent.store.state import DRIVERS_FACT, locked, open_state
 from agent.telemetry.metrics import Metrics
@@ -62,9 +59,7 @@ class App:
         self._facts = Facts(database)
         history = History(directory)
         self._held.callback(history.close)
-        self._keeper = Keeper(
-            EventBook(database), Ledger(database), self._facts, Audit(database), history
-        )
+        self._keeper = Keeper(database, history)
         self._policy, programs = policy_of(config), programs_of(config)
         self._equipment = equipment_of(config)
         self._vens: Sequence[Ven] = [

@@ -21,6 +21,7 @@ from agent.core.sample import Sample
 from agent.core.settlement import Performance
 from agent.errors import StoreError
 from agent.store.audit import Audit, AuditLine
+from agent.store.database import Database
 from agent.store.events import EventBook
 from agent.store.facts import Facts
 from agent.store.history import KEEP, History
@@ -41,16 +42,17 @@ T = TypeVar("T")
 class Keeper:
     """The stores, as the control cycle uses them."""
 
-    def __init__(
-        self, events: EventBook, ledger: Ledger, facts: Facts, audit: Audit, history: History
-    ) -> None:
-        self.events = events
-        self.ledger = ledger
+    def __init__(self, database: Database, history: History) -> None:
+        """`database` is the open `state.db`. Raises `StoreError` when it cannot be read."""
+        self.events = EventBook(database)
+        self.ledger = Ledger(database)
         self.history = history
-        self._facts = facts
-        self._audit = audit
+        self._facts = Facts(database)
+        self._audit = Audit(database)
         self._unsaved: list[Sample] = []
-        self._troubles: dict[str, str] = {}
+        # What was damaged is said until the next start.
+        salvaged = {"state.db": database.salvaged, "history.db": history.salvaged}
+        self._troubles = {file: said for file, said in salvaged.items() if said}
         self._stop = self._read_stop()
 
     @property
@@ -121,6 +123,8 @@ class Keeper:
         if old:
             self.events.forget(old)
             await self._try("events", self.events.flush)
+            gone = dict.fromkeys(map(_performance_fact, old))
+            await self._try("facts", lambda: self._facts.put(gone))
         await self._try("history", lambda: self.history.forget_before(now - KEEP))
 
     async def put_performance(self, key: Key, figures: Performance) -> None:

@@ -21,11 +21,7 @@ from agent.core.program import Program
 from agent.core.settlement import Performance
 from agent.core.site import Snapshot
 from agent.errors import CommandError
-from agent.store.audit import Audit
-from agent.store.events import EventBook
-from agent.store.facts import Facts
 from agent.store.history import History
-from agent.store.ledger import Ledger
 from agent.store.state import open_state
 from drivers.gpu.sim import SimGpus
 from drivers.jobs.sim import SimJobs
@@ -156,9 +152,7 @@ async def _site(
     path = directory / "site.json"
     SimSite.create(path, spec, time_s)
     database = open_state(directory)
-    keeper = Keeper(
-        EventBook(database), Ledger(database), Facts(database), Audit(database), History(directory)
-    )
+    keeper = Keeper(database, History(directory))
     equipment = Equipment(
         SimGpus(SimGpus.Settings(site=path), time_s),
         [SimJobs(SimJobs.Settings(site=path), time_s)],

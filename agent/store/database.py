@@ -83,6 +83,8 @@ class Database:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+            if self._durable:
+                _check(connection)
             self._migrate(connection)
         except BaseException:
             connection.close()
@@ -162,6 +164,15 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
     return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def _check(connection: sqlite3.Connection) -> None:
+    """Look for damage now: found later, it would end what is under way."""
+    (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if said != "ok":
+        error = sqlite3.DatabaseError(said.splitlines()[-1])
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+
 def _free_name(path: Path) -> Path:
     number = 1
     while (aside := path.with_suffix(f".damaged-{number}")).exists():
@@ -176,13 +187,18 @@ def _carry_over(damaged: Path, connection: sqlite3.Connection) -> int:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         if not name.startswith("sqlite_")
     ]
-    saved = 0
+    before = connection.total_changes
     with suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as old:
         for table in tables:
-            with suppress(sqlite3.Error):
-                for row in old.execute(f"SELECT * FROM {table}"):  # noqa: S608
-                    marks = ", ".join("?" for _ in row)
-                    with suppress(sqlite3.Error):
-                        connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)  # noqa: S608
-                        saved += 1
-    return saved
+            # From both ends, because a reading ends at the first bad page.
+            for order in ("ASC", "DESC"):
+                with suppress(sqlite3.Error):
+                    for row in old.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):  # noqa: S608
+                        _take_over(connection, table, row)
+    return connection.total_changes - before
+
+
+def _take_over(connection: sqlite3.Connection, table: str, row: Sequence[Any]) -> None:
+    marks = ", ".join("?" for _ in row)
+    with suppress(sqlite3.Error):
+        connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)  # noqa: S608

@@ -20,9 +20,6 @@ from agent.core.policy import Policy, WorkloadRule
 from agent.core.program import DropByShare, Program
 from agent.core.site import Terms, WorkloadClass
 from agent.demo.rehearsal import LeapingClock
-from agent.store.audit import Audit
-from agent.store.events import EventBook
-from agent.store.facts import Facts
 from agent.store.history import History
 from agent.store.ledger import Ledger
 from agent.store.state import open_state
@@ -95,12 +92,9 @@ class Live:
 
     def _open(self) -> None:
         self.database = open_state(self.directory)
-        self.ledger = Ledger(self.database)
         self.history = History(self.directory)
-        self.book = EventBook(self.database)
-        self.keeper = Keeper(
-            self.book, self.ledger, Facts(self.database), Audit(self.database), self.history
-        )
+        self.keeper = Keeper(self.database, self.history)
+        self.book, self.ledger = self.keeper.events, self.keeper.ledger
         path = self.directory / "site.json"
         self.equipment = Equipment(
             SimGpus(SimGpus.Settings(site=path), self.time_s),

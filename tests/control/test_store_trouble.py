@@ -31,8 +31,8 @@ async def test_with_the_disk_full_what_is_held_stays_held_and_the_trouble_is_nam
     held.call(0.36, start_s=5, hold_s=600, event_id="ev-2")
     pictures = await held.run(60)
     texts = [r.problem.text for r in pictures[-1].problems.values()]
-    if any("cannot be written" in text for text in texts):
-        assert all(now <= then for then, now in zip(before, held.limits_w(), strict=True))
+    assert any("cannot be written" in text for text in texts)
+    assert all(now <= then for then, now in zip(before, held.limits_w(), strict=True))
 
 
 async def test_a_setpoint_that_cannot_be_written_ahead_is_not_applied(tmp_path, monkeypatch):
@@ -94,6 +94,29 @@ async def test_a_damaged_history_costs_nothing_but_the_past(tmp_path):
     live._open()
     await live.start()
     assert "was damaged" in live.history.salvaged
+    await live.run(120)
+    assert live.untouched
+    live.close()
+
+
+async def test_a_damaged_state_is_named_and_what_can_be_read_of_it_is_undone(tmp_path):
+    live = await Live(tmp_path).start()
+    await live.run(30)
+    live.call(0.25, hold_s=60)
+    await live.run(20)
+    live.close()
+    path = tmp_path / "state.db"
+    content = bytearray(path.read_bytes())
+    # The audit's page: the last table, and empty.
+    content[-4096:] = b"\xff" * 4096
+    path.write_bytes(content)
+    live._open()
+    await live.start()
+    pictures = await live.run(5)
+    assert any("state.db was damaged" in r.problem.text for r in pictures[-1].problems.values()), (
+        pictures[-1].problems
+    )
+    assert live.ledger.entries
     await live.run(120)
     assert live.untouched
     live.close()
