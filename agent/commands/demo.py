@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     with _directory(options.state_dir) as directory:
         try:
             outcome = asyncio.run(_until_ended(tell(directory, script, say)))
-        except (KeyboardInterrupt, asyncio.CancelledError):
+        except asyncio.CancelledError:
             say("\nstopped")
             return 0
     if outcome is None:
@@ -37,9 +37,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _until_ended(story: Coroutine[Any, Any, Outcome | None]) -> Outcome | None:
-    """Tell it, and take SIGTERM (which a container's stop sends) as Ctrl-C is taken."""
+    """Tell it until Ctrl-C, or SIGTERM, which a container's stop sends."""
     telling = asyncio.create_task(story)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, telling.cancel)
     return await telling
 
 
