@@ -10,15 +10,15 @@ from datetime import datetime, timedelta
 
 from agent.core import estimate, planner, trim
 from agent.core.baseline import meter_before
-from agent.core.event import Ending, EventRecord
-from agent.core.governor import govern
-from agent.core.groups import Held, limit_without_us
+from agent.core.event import BY_POLICY, Ending, EventRecord
+from agent.core.governor import govern, idle
+from agent.core.groups import Held, limit_without_us, longest_pause_s
 from agent.core.ledger import Entry, Instant, Lever, lease_for
 from agent.core.lifecycle import Phase, phase_of
 from agent.core.memory import Memory, blocked, count_reasserts
 from agent.core.plan import NO_PLAN, Cap, Plan
 from agent.core.policy import Policy
-from agent.core.program import BlindRule, Program, program_for
+from agent.core.program import BlindRule, Program, program_of
 from agent.core.reconcile import Action, Observed, reconcile
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality, Snapshot
@@ -82,7 +82,7 @@ def decide(
     """Think one cycle through."""
     now, snapshot = inputs.now, inputs.snapshot
     dt_s = 1.0 if memory.at_s is None else max(0.0, now.boot_s - memory.at_s)
-    held = _held(inputs, memory)
+    held = _held(inputs, memory, policy)
     estimates = estimate.update(memory.estimates, snapshot, _remembered_demands(inputs), dt_s)
     expected_w = _unrestrained(snapshot, estimates, held)
     records = {key: _effective(record, inputs, programs) for key, record in inputs.records.items()}
@@ -96,7 +96,11 @@ def decide(
         trim=trim.update(memory.trim, memory.plan, snapshot, estimates, dt_s),
         meter_lost_at_s=_meter_lost_at(memory, inputs),
     )
-    memory, plan = _plan(memory, inputs, timeline, held, records, policy)
+    free = inputs.stopped_at is not None or any(
+        _called_off(record, program_of(record.event, programs), now.at, policy)
+        for record in records.values()
+    )
+    memory, plan = _plan(memory, inputs, timeline, held, policy, free=free)
     observed = Observed(
         gpus={gpu.uuid: gpu for gpu in snapshot.gpus},
         workloads={workload.workload_id: workload for workload in snapshot.workloads},
@@ -107,10 +111,15 @@ def decide(
     lease, renew_s = _lease(timeline, plan, now, policy)
     demands_w = _demands(snapshot, estimates)
     actions = reconcile(plan, observed, inputs.ledger, demands_w, now, lease, renew_s)
-    memory = replace(memory, reasserts=count_reasserts(memory.reasserts, actions, inputs.ledger))
+    memory = replace(
+        memory,
+        reasserts=count_reasserts(memory.reasserts, actions, inputs.ledger, memory.blocks),
+        resting=_resting(memory, inputs, plan),
+        blocks=memory.blocks if plan.caps or plan.pauses or inputs.ledger else {},
+    )
     lead = timedelta(seconds=policy.pending_lead_s)
     phases = {
-        key: phase_of(record, _program(record, programs), now.at, lead)
+        key: phase_of(record, program_of(record.event, programs), now.at, lead)
         for key, record in records.items()
     }
     return Decision(
@@ -130,34 +139,79 @@ def _plan(
     inputs: Inputs,
     timeline: Timeline,
     held: Held,
-    records: Mapping[Key, EventRecord],
     policy: Policy,
+    *,
+    free: bool,
 ) -> tuple[Memory, Plan]:
     """The plan for now, and the memory with it and the governor's state in it."""
     now = inputs.now
     ceilings = [timeline.ceiling_at(at) for at in (now.at, now.at + LOOKAHEAD)]
-    ceiling = min((c for c in ceilings if c is not None), key=lambda c: c.limit_w, default=None)
-    if ceiling is None:
-        return replace(memory, plan=NO_PLAN), NO_PLAN
+    asked = min((c for c in ceilings if c is not None), key=lambda c: c.limit_w, default=None)
+    if asked is None:
+        return replace(memory, plan=NO_PLAN, governor=idle(memory.governor, now.boot_s)), NO_PLAN
     power_w = estimate.site_power(inputs.snapshot, memory.estimates)
-    free = (
-        any(r.ended_by is Ending.OPTED_OUT and r.opt.by != "policy" for r in records.values())
-        or inputs.stopped_at is not None
-    )
-    governor, ceiling = govern(memory.governor, ceiling, power_w, policy, now.boot_s, free=free)
-    asked = _asked(timeline, now.at)
-    if memory.meter_lost_at_s is not None and asked:
+    governor, ceiling = govern(memory.governor, asked, power_w, policy, now.boot_s, free=free)
+    still_held = _still_held(timeline, inputs)
+    if memory.meter_lost_at_s is not None and still_held:
         lost_s = now.boot_s - memory.meter_lost_at_s
         ceiling = replace(ceiling, firm=ceiling.firm or lost_s > policy.meter_grace_s)
     if memory.estimates.other_w is None:
-        plan = _as_held(inputs.ledger, ceiling) if asked else NO_PLAN
+        plan = _as_held(inputs.ledger, ceiling) if still_held else NO_PLAN
     else:
         plan = planner.plan(
             ceiling, inputs.snapshot, memory.estimates, held, policy, memory.trim.trim_w
         )
-        if asked and _blind(inputs) and not _goal_rose(plan, memory.plan):
+        plan = _counting_the_governor(plan, asked, governor.note)
+        if still_held and _blind(inputs) and not _goal_rose(plan, memory.plan):
             plan = _not_above(plan, inputs.ledger)
     return replace(memory, governor=governor, plan=plan), plan
+
+
+def _counting_the_governor(plan: Plan, asked: Ceiling, note: str) -> Plan:
+    """The plan with what the governor let through above the ask counted as short, too."""
+    if plan.ceiling is None or plan.ceiling.limit_w <= asked.limit_w or plan.expected_w is None:
+        return plan
+    short_w = plan.expected_w - asked.limit_w
+    if short_w <= plan.shortfall_w:
+        return plan
+    why = (f"local governor: {note}", *plan.short_because)
+    return replace(plan, shortfall_w=short_w, short_because=why)
+
+
+def _still_held(timeline: Timeline, inputs: Inputs) -> bool:
+    """Whether an ask is in force that setpoints are or will be held for.
+
+    After a restart the ledger tells: what it holds for the site's own limit or a guard is held for
+    something that goes on.
+    """
+    at = inputs.now.at
+    going_on = {str(o.source) for o in timeline.obligations if o.limit_at(at) is not None}
+    return bool(_asked(timeline, at)) or any(e.source in going_on for e in inputs.ledger)
+
+
+def _called_off(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:
+    """Whether the operator has just called an event off, and power may return without delay."""
+    if record.ended_by is not Ending.OPTED_OUT or record.opt.by == BY_POLICY:
+        return False
+    done_at = window_of(record, program).done_at
+    return done_at is not None and at <= done_at + timedelta(seconds=policy.dwell_s)
+
+
+def _resting(memory: Memory, inputs: Inputs, plan: Plan) -> dict[str, float]:
+    """Until when (monotonic, s) workloads run after a pause that was as long as it may be.
+
+    As long as that pause: work that is stopped again at once has had no time to recover.
+    """
+    now_s = inputs.now.boot_s
+    resting = {key: until_s for key, until_s in memory.resting.items() if now_s < until_s}
+    paused = {e.key: e for e in inputs.ledger if e.lever is Lever.PAUSE}
+    for workload in inputs.snapshot.workloads:
+        entry, longest_s = paused.get(workload.workload_id), longest_pause_s(workload)
+        if entry is None or entry.key in plan.pauses:
+            continue
+        if _paused_s(entry, inputs) >= longest_s:
+            resting[entry.key] = now_s + longest_s
+    return resting
 
 
 def _blind(inputs: Inputs) -> bool:
@@ -198,7 +252,7 @@ def _timeline(
     obligations: list[Obligation] = []
     stand_in_w = policy.max_import_w if expected_w is None else expected_w
     for record in records.values():
-        program = _program(record, programs)
+        program = program_of(record.event, programs)
         if _long_over(record, program, inputs.now.at, policy):
             continue
         obligations += obligations_of(
@@ -208,9 +262,11 @@ def _timeline(
             stand_in_w,
             policy.rebound_guard_s,
         )
-    if inputs.stopped_at is None:
-        obligations.append(standing_limit("largest import", policy.max_import_w, SITE_MARGIN))
-    return Timeline(tuple(obligations))
+    if inputs.stopped_at is not None:
+        # Nothing new is set then: only what is on its way back still counts.
+        return Timeline(tuple(o for o in obligations if o.source.kind is SourceKind.EVENT))
+    own = standing_limit("largest import", policy.max_import_w, SITE_MARGIN)
+    return Timeline((*obligations, own))
 
 
 def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:
@@ -221,7 +277,7 @@ def _long_over(record: EventRecord, program: Program, at: datetime, policy: Poli
 def _effective(record: EventRecord, inputs: Inputs, programs: tuple[Program, ...]) -> EventRecord:
     """The record as it counts now: ended by a local stop, or let go because all went blind."""
     ends = [] if inputs.stopped_at is None else [inputs.stopped_at]
-    program = _program(record, programs)
+    program = program_of(record.event, programs)
     contact = inputs.contacts.get(record.event.ven)
     if (
         program.when_blind is BlindRule.NORMAL
@@ -232,7 +288,8 @@ def _effective(record: EventRecord, inputs: Inputs, programs: tuple[Program, ...
         ends.append(contact + timedelta(seconds=program.blind_after_s))
     if record.ended_at is not None:
         ends.append(record.ended_at)
-    if not ends or min(ends) == record.ended_at:
+    hold_until = window_of(record, program).hold_until
+    if not ends or (hold_until is not None and min(ends) >= hold_until):
         return record
     return replace(record, ended_at=min(ends), ended_by=Ending.OPTED_OUT)
 
@@ -246,7 +303,7 @@ def _freeze(
     """Freeze the baseline of every event that begins to act now."""
     frozen = []
     for record in records.values():
-        program = _program(record, programs)
+        program = program_of(record.event, programs)
         window = window_of(record, program)
         begun = inputs.now.at + LOOKAHEAD >= window.ramp_from
         if record.baseline is not None or not window.acted or not begun:
@@ -259,11 +316,6 @@ def _freeze(
         if baseline is not None:
             frozen.append(replace(record, baseline=baseline))
     return frozen
-
-
-def _program(record: EventRecord, programs: tuple[Program, ...]) -> Program:
-    """The event's program; one that sheds nothing for an event that belongs to none."""
-    return program_for(record.event, programs) or Program("none", record.event.program)
 
 
 def _asked(timeline: Timeline, at: datetime) -> list[Obligation]:
@@ -291,17 +343,18 @@ def _lease(timeline: Timeline, plan: Plan, now: Instant, policy: Policy) -> tupl
     return lease_for(until, now, timedelta(seconds=grace_s)), grace_s / 2
 
 
-def _held(inputs: Inputs, memory: Memory) -> Held:
+def _paused_s(entry: Entry, inputs: Inputs) -> float:
+    return max(0.0, (inputs.now.at - entry.written.at).total_seconds())
+
+
+def _held(inputs: Inputs, memory: Memory, policy: Policy) -> Held:
     caps = [entry for entry in inputs.ledger if entry.lever is Lever.CAP]
     return Held(
         caps_w={e.key: e.setpoint_w for e in caps if e.setpoint_w is not None},
         originals_w={e.key: e.original_w for e in caps if e.original_w is not None},
-        paused_s={
-            e.key: max(0.0, (inputs.now.at - e.written.at).total_seconds())
-            for e in inputs.ledger
-            if e.lever is Lever.PAUSE
-        },
-        doubtful=frozenset(memory.blocks),
+        paused_s={e.key: _paused_s(e, inputs) for e in inputs.ledger if e.lever is Lever.PAUSE},
+        doubtful=frozenset(memory.blocks) | _fought(memory, policy),
+        resting=frozenset(memory.resting),
     )
 
 

@@ -37,6 +37,13 @@ def problems_of(decision: Decision, inputs: Inputs, policy: Policy) -> Iterator[
                 "answers again"
             )
             yield Problem(f"unlisted/{entry.key}", Severity.WARNING, text)
+        elif (
+            entry.lever is Lever.PAUSE
+            and inputs.jobs_listed
+            and entry.key not in decision.observed.workloads
+        ):
+            text = f"{entry.key} is paused by us but no longer listed: put it back into [[jobs]]"
+            yield Problem(f"unlisted/{entry.key}", Severity.WARNING, text)
     if plan.shortfall_w > 0 and plan.ceiling is not None:
         why = "; ".join(plan.short_because)
         text = f"{plan.shortfall_w / 1000:.3g} kW short of {plan.ceiling.source}: {why}"

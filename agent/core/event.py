@@ -97,6 +97,10 @@ class Opt(StrEnum):
     OUT = "out"
 
 
+BY_POLICY = "policy"
+"""Who decided, where it was not a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class OptDecision:
     """Who decided on taking part, when and why."""

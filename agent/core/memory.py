@@ -4,7 +4,7 @@ None of it must survive a restart: the events, the ledger and the samples do, an
 again within seconds.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.core.estimate import Estimates
@@ -40,6 +40,8 @@ class Memory:
     blocks: Mapping[str, Block] = field(default_factory=dict)
     reasserts: Mapping[str, int] = field(default_factory=dict)
     """How often a confirmed setpoint was found moved by somebody else, by GPU or workload."""
+    resting: Mapping[str, float] = field(default_factory=dict)
+    """Until when a workload runs that was paused for as long as it may be, by workload, s."""
     meter_lost_at_s: float | None = None
 
 
@@ -71,16 +73,20 @@ def blocked(memory: Memory, at_s: float) -> frozenset[str]:
 
 
 def count_reasserts(
-    known: Mapping[str, int], actions: Sequence[Action], ledger: Sequence[Entry]
+    known: Mapping[str, int],
+    actions: Sequence[Action],
+    ledger: Sequence[Entry],
+    failing: Collection[str],
 ) -> dict[str, int]:
     """Count the setpoints that are set again because somebody else moved them.
 
-    The count of a device goes with its ledger entry: the next event starts from zero.
+    The count of a device goes with its ledger entry: the next event starts from zero. What is in
+    `failing` never came to hold, so nobody moved it.
     """
     entries = {entry.key: entry for entry in ledger}
     counts = {key: count for key, count in known.items() if key in entries}
     for action in actions:
-        if not isinstance(action, Write):
+        if not isinstance(action, Write) or action.entry.key in failing:
             continue
         before = entries.get(action.entry.key)
         if before is not None and before.written == action.entry.written and _was_held(before):

@@ -69,11 +69,7 @@ def plan(
         goal_w=goal_w,
         expected_w=expected_w,
         caps=_caps(groups, choice, caps_w, held, ceiling),
-        pauses={
-            workload_id: f"{ceiling.source}: {groups[i].name} may be paused, caps alone fall short"
-            for i in sorted(choice.paused)
-            if (workload_id := groups[i].workload_id) is not None
-        },
+        pauses=_pauses(groups, choice, ceiling),
         exhausted=exhausted,
         shortfall_w=shortfall_w,
         short_because=_obstacles(snapshot, groups, held, choice, other_w)
@@ -84,7 +80,7 @@ def plan(
 
 def _choose(groups: Sequence[Group], budget_w: float, policy: Policy) -> Choice:
     """The pauses that, with caps on the rest, cost least: short as little as possible, then cheap."""
-    draw_w = sum(group.draw_w for group in groups)
+    draw_w = sum(group.draw_w + group.stuck_w for group in groups)
     pieces = sorted(
         (
             (piece.cost_per_w, piece.saves_w, i)
@@ -95,10 +91,10 @@ def _choose(groups: Sequence[Group], budget_w: float, policy: Policy) -> Choice:
     stays = {
         i
         for i, group in enumerate(groups)
-        if group.may_pause and group.paused_s is not None and group.paused_s < policy.min_pause_s
+        if _dependable(group) and group.paused_s is not None and group.paused_s < policy.min_pause_s
     }
     order = sorted(
-        (i for i, group in enumerate(groups) if group.may_pause and i not in stays),
+        (i for i, group in enumerate(groups) if _dependable(group) and i not in stays),
         key=lambda i: _pause_cost(groups[i]) / max(1.0, _pause_saving(groups[i])),
     )
     best: Choice | None = None
@@ -114,8 +110,12 @@ def _choose(groups: Sequence[Group], budget_w: float, policy: Policy) -> Choice:
     return best
 
 
+def _dependable(group: Group) -> bool:
+    return group.may_pause and not group.doubtful
+
+
 def _pause_saving(group: Group) -> float:
-    return max(0.0, group.draw_w - group.paused_draw_w)
+    return max(0.0, group.draw_w + group.stuck_w - group.paused_draw_w)
 
 
 def _pause_cost(group: Group) -> float:
@@ -207,7 +207,8 @@ def _drawn(
     return sum(
         group.paused_draw_w
         if i in paused
-        else len(group.gpus) * (group.each_w if cap_w is None else min(group.each_w, bind * cap_w))
+        else group.stuck_w
+        + len(group.gpus) * (group.each_w if cap_w is None else min(group.each_w, bind * cap_w))
         for i, (group, cap_w) in enumerate(zip(groups, caps_w, strict=True))
     )
 
@@ -220,7 +221,10 @@ def _caps(
     ceiling: Ceiling,
 ) -> dict[str, Cap]:
     caps: dict[str, Cap] = {}
-    for i, (group, cap_w) in enumerate(zip(groups, caps_w, strict=True)):
+    for i, (group, planned_w) in enumerate(zip(groups, caps_w, strict=True)):
+        cap_w = planned_w
+        if not group.gpus and choice.save_w > 0:
+            cap_w = math.ceil(group.floor_w) if group.held_w is None else group.held_w
         if cap_w is None:
             continue
         for gpu in (*group.gpus, *group.tried):
@@ -231,6 +235,16 @@ def _caps(
                     what = f"kept for the return of {group.name}, which is paused"
                 caps[gpu.uuid] = Cap(cap_w, f"{ceiling.source}: {what}")
     return caps
+
+
+def _pauses(groups: Sequence[Group], choice: Choice, ceiling: Ceiling) -> dict[str, str]:
+    """The reason of each pause. While short, those that failed are tried again, too."""
+    tried = {i for i, g in enumerate(groups) if g.may_pause and g.doubtful and choice.short_w > 0}
+    return {
+        workload_id: f"{ceiling.source}: {groups[i].name} may be paused, caps alone fall short"
+        for i in sorted(choice.paused | tried)
+        if (workload_id := groups[i].workload_id) is not None
+    }
 
 
 def _obstacles(

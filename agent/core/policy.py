@@ -6,7 +6,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
-from agent.core.event import Event, Opt, OptDecision
+from agent.core.event import BY_POLICY, Event, Opt, OptDecision
 from agent.core.program import Program
 from agent.core.site import Terms, WorkloadClass
 
@@ -131,20 +131,20 @@ def decide_opt(
 ) -> OptDecision:
     """Whether the site takes part in an event, and why. `noticed_at`: when its start was heard of."""
     if policy.stopped:
-        return OptDecision(Opt.OUT, "policy", now, f"local stop: {policy.stopped}")
+        return OptDecision(Opt.OUT, BY_POLICY, now, f"local stop: {policy.stopped}")
     if program is None:
         return OptDecision(
-            Opt.OUT, "policy", now, f"no program for market context {event.program!r}"
+            Opt.OUT, BY_POLICY, now, f"no program for market context {event.program!r}"
         )
     end = None if event.duration is None else event.starts_at + event.duration
     for blackout in policy.blackouts:
         if event.starts_at < blackout.end and (end is None or end > blackout.start):
-            return OptDecision(Opt.OUT, "policy", now, f"blackout: {blackout.why}")
+            return OptDecision(Opt.OUT, BY_POLICY, now, f"blackout: {blackout.why}")
     notice_s = (event.starts_at - noticed_at).total_seconds()
     if policy.min_notice_s > 0 and notice_s < policy.min_notice_s:
         text = f"notice of {max(0.0, notice_s):.0f} s is below {policy.min_notice_s:.0f} s"
-        return OptDecision(Opt.OUT, "policy", now, text)
-    return OptDecision(Opt.IN, "policy", now, f"enrolled in {program.name}")
+        return OptDecision(Opt.OUT, BY_POLICY, now, text)
+    return OptDecision(Opt.IN, BY_POLICY, now, f"enrolled in {program.name}")
 
 
 def throughput_at(curve: Curve, share: float) -> float:

@@ -141,5 +141,10 @@ def program_for(event: Event, programs: tuple[Program, ...]) -> Program | None:
     return next((program for program in programs if program.market_context == "*"), None)
 
 
+def program_of(event: Event, programs: tuple[Program, ...]) -> Program:
+    """The event's program; one that sheds nothing for an event that belongs to none."""
+    return program_for(event, programs) or Program("none", event.program)
+
+
 def _share_or_none(share: float) -> Ask | None:
     return DropByShare(min(1.0, share)) if share > 0 else None

@@ -183,20 +183,18 @@ def _hold_pause(
 def _let_go(entry: Entry, observed: Observed, now: Instant) -> Iterator[Action]:
     """What an entry that no plan wants any more comes to.
 
-    A GPU that is not listed may only be sick and come back with our limit on it, so its entry stays
-    until a reboot has taken the limit away for certain.
+    A GPU or workload that is not listed may come back with our setpoint on it, so its entry stays
+    until a reboot has taken that away for certain.
     """
     due = entry.key not in observed.blocked
     if entry.lever is Lever.PAUSE:
-        workload = observed.workloads.get(entry.key)
-        if workload is None and not observed.jobs_listed:
-            return
-        if workload is None or workload.state in (WorkloadState.ENDED, WorkloadState.PENDING):
-            yield Drop(entry, f"{entry.key} is gone: nothing left to resume")
-        elif workload.state is WorkloadState.RUNNING:
-            yield Drop(entry, "")
-        elif due:
-            yield Undo(entry)
+        if entry.key in observed.workloads:
+            # Whatever it seems to be: a pause that came late, or the freezer of a job that was
+            # killed, is ours to lift, and to resume what runs does no harm.
+            if due:
+                yield Undo(entry)
+        elif observed.jobs_listed and entry.written.boot_id != now.boot_id:
+            yield Drop(entry, f"{entry.key} is not there since the reboot: nothing to resume")
         return
     gpu = observed.gpus.get(entry.key)
     if gpu is None:

@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.link import Link
 from agent.core.program import BlindRule
-from tests.control.live import PROGRAM, SMALL, Live, powers_w
+from tests.control.live import POLICY, PROGRAM, SMALL, Live, powers_w
 
 
 @pytest.fixture
@@ -151,3 +151,25 @@ async def test_a_driver_that_never_answers_costs_one_cycle_not_the_agent(held, m
     monkeypatch.undo()
     pictures = await held.run(3)
     assert not any("no answer within" in r.problem.text for r in pictures[-1].problems.values())
+
+
+@pytest.mark.parametrize("blinded", ["meter", "jobs"])
+async def test_a_restart_in_the_dark_keeps_what_the_sites_own_limit_needs(tmp_path, blinded):
+    """No event is known: the ledger alone says that something is held for a limit that goes on."""
+    live = await Live(tmp_path, policy=replace(POLICY, max_import_w=9_000.0)).start()
+    await live.run(60)
+    before = live.limits_w()
+    assert not live.untouched
+    getattr(live.site, f"break_{blinded}")("away")
+    await live.restart(2.0)
+    await live.run(30)
+    assert never_raised(before, live.limits_w())
+    assert live.power_w() <= 9_000.0
+    live.close()
+
+
+async def test_a_restart_in_the_dark_after_the_event_lets_go_of_it(held):
+    held.site.break_meter("no answer on the bus")
+    await held.restart(700.0)
+    await held.run(30)
+    assert held.untouched

@@ -1,14 +1,20 @@
 """The main job on a simulated site: down to what was asked, held there, and back."""
 
 from dataclasses import replace
+from itertools import groupby, pairwise
 
 import pytest
 
-from agent.core.lifecycle import Phase
+from agent.core.event import Opt, OptDecision
+from agent.core.ledger import Lever
+from agent.core.lifecycle import Phase, opted_out
+from agent.core.picture import Stop
+from agent.core.policy import WorkloadRule
 from agent.core.program import DropTo
-from agent.core.site import MeterQuality
+from agent.core.site import MeterQuality, Terms, WorkloadClass
+from drivers.outcome import Outcome, Result
 from drivers.sim.physics import Dip
-from tests.control.live import POLICY, PROGRAM, SMALL, Live, means_w, powers_w, with_dip
+from tests.control.live import POLICY, PROGRAM, RULES, SMALL, Live, means_w, powers_w, with_dip
 
 
 @pytest.fixture
@@ -158,3 +164,91 @@ async def test_what_is_long_over_is_forgotten(live):
     await live.run(1)
     assert key not in live.book.records
     assert live.history.between(live.pictures[0].at, live.pictures[90].at) == ()
+
+
+async def test_a_job_runs_as_long_as_it_was_paused_before_it_is_paused_again(tmp_path):
+    """A job that is stopped again at once has had no time to recover (NCCL's clock runs on)."""
+    chat, _, train = RULES
+    batch = WorkloadRule("batch", WorkloadClass.BATCH, Terms(3, may_pause=True, max_pause_s=20.0))
+    live = await Live(tmp_path, policy=replace(POLICY, rules=(chat, batch, train))).start()
+    await live.run(30)
+    live.call(0.35, start_s=5, hold_s=180)
+    pictures = await live.run(200)
+    paused = [any(e.lever is Lever.PAUSE for e in p.ledger) for p in pictures]
+    runs = [(on, len(list(run))) for on, run in groupby(paused)][1:-1]
+    assert max(length for on, length in runs if on) <= 21
+    assert min(length for on, length in runs if not on) >= 20
+    assert all(
+        p.plan.shortfall_w > 0 for p, on in [*zip(pictures, paused, strict=True)][30:180] if not on
+    )
+    await live.run(60)
+    assert live.untouched
+    live.close()
+
+
+async def test_an_old_opt_out_frees_no_later_event_of_the_dwell(tmp_path):
+    live = await Live(tmp_path, policy=replace(POLICY, dwell_s=300.0)).start()
+    await live.run(30)
+    left = live.call(0.25, start_s=1, hold_s=60, ramp_s=0, event_id="left")
+    await live.run(5)
+    record = live.book.records[left]
+    by_hand = OptDecision(Opt.OUT, "operator bob", live.clock.now(), "launch")
+    live.book.put(opted_out(replace(record, opt=by_hand), live.clock.now()))
+    await live.run(5)
+    assert live.untouched, "what the operator calls off does not wait for the dwell"
+    await live.run(400)
+    live.call(0.25, start_s=5, hold_s=30, ramp_s=0)
+    pictures = await live.run(60)
+    assert "not raised within 300 s" in pictures[-1].governor_note
+    assert not live.untouched
+    live.close()
+
+
+async def test_a_slew_that_is_too_slow_for_the_event_is_a_reported_shortfall(tmp_path):
+    live = await Live(tmp_path, policy=replace(POLICY, slew_down_w_per_s=20.0)).start()
+    await live.run(30)
+    live.call(0.25, start_s=5, hold_s=90, ramp_s=5)
+    pictures = await live.run(60)
+    powers = powers_w(pictures)
+    assert all(before - after < 200.0 for before, after in pairwise(powers)), "noise and 20 W"
+    assert powers[0] - powers[-1] < 60 * 20.0 + 200.0
+    assert pictures[-1].plan.shortfall_w > 0
+    assert "local governor: falls by no more than 1.2 kW a minute" in (
+        pictures[-1].problems["shortfall"].problem.text
+    )
+    live.close()
+
+
+async def test_a_pause_that_failed_once_is_tried_again_and_forgotten_after_the_event(live):
+    (engine,) = live.equipment._jobs
+    pause, orders = engine.pause, []
+
+    async def refuse_once(workload_ids):
+        orders.append(workload_ids)
+        if len(orders) == 1:
+            return [Outcome(one, Result.LOST, "slow once") for one in workload_ids]
+        return await pause(workload_ids)
+
+    engine.pause = refuse_once
+    live.call(0.35, hold_s=60)
+    pictures = await live.run(50)
+    assert len(orders) == 2
+    assert live.paused() == ["sim:batch"]
+    assert not any(key.startswith("drift/") for p in pictures for key in p.problems)
+    await live.run(60)
+    assert live.untouched
+    assert not live.pictures[-1].problems
+
+
+async def test_under_the_local_stop_nothing_is_set_and_what_was_over_stays_as_it_was(live):
+    key = live.call(0.25, start_s=5, hold_s=30)
+    await live.run(70)
+    await live.keeper.put_stop(Stop(live.clock.now(), "bob", "maintenance"))
+    live.site.rebuild(
+        lambda spec: replace(
+            spec, jobs=tuple(replace(job, demand_w=job.demand_w + 30.0) for job in spec.jobs)
+        )
+    )
+    pictures = await live.run(60)
+    assert pictures[-1].phases[key] is Phase.COMPLETED
+    assert live.untouched, "the guard after the event sets nothing either"

@@ -103,3 +103,18 @@ async def test_a_limit_below_the_largest_is_what_comes_back(tmp_path):
     await live.run(60)
     assert limit(live, uuid) == 680.0
     live.close()
+
+
+async def test_gpus_that_we_no_longer_fight_over_are_made_up_for_by_the_others(tmp_path):
+    live = await Live(tmp_path).start()
+    await live.run(30)
+    live.call(0.15, hold_s=300)
+    await live.run(40)
+    taken = [e.key for e in live.ledger.entries if e.setpoint_w][:4]
+    for _ in range(60):
+        for uuid in taken:
+            write(live, uuid, 700.0)
+        pictures = await live.run(1)
+    ceiling = pictures[-1].timeline.ceiling_at(pictures[-1].at)
+    assert pictures[-1].power_w <= ceiling.limit_w
+    live.close()

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.governor import HOUR_S, Governor, govern
+from agent.core.governor import HOUR_S, Governor, govern, idle
 from agent.core.timeline import Ceiling, Source, SourceKind
 from tests.core.build import POLICY
 
@@ -39,6 +40,27 @@ def test_no_message_pushes_the_site_below_its_smallest_import():
 def test_falls_start_at_the_power_and_keep_to_the_slew():
     slow = replace(POLICY, slew_down_w_per_s=1_000.0)
     assert play([100_000, 30_000, 30_000], slow)[0] == [100_000, 39_000, 38_000]
+
+
+def test_a_fall_goes_on_from_its_last_limit_though_the_power_is_a_margin_below_it():
+    slow = replace(POLICY, slew_down_w_per_s=10.0)
+    governor = Governor()
+    limit_w = 40_000.0
+    for second in range(60):
+        ceiling = Ceiling(30_000.0 if second else limit_w, SOURCE)
+        governor, through = govern(governor, ceiling, limit_w * 0.99, slow, float(second))
+        limit_w = through.limit_w
+    assert limit_w == pytest.approx(0.99 * 40_000 - 59 * 10, abs=1.0)
+    assert "0.6 kW a minute" in governor.note
+
+
+def test_after_a_spell_without_a_ceiling_a_fall_starts_at_the_power_of_then():
+    slow = replace(POLICY, slew_down_w_per_s=10.0)
+    governor, _ = govern(Governor(), Ceiling(30_000.0, SOURCE), 30_000.0, slow, 0.0)
+    for second in range(1, 600):
+        governor = idle(governor, float(second))
+    _, through = govern(governor, Ceiling(30_000.0, SOURCE), 40_000.0, slow, 600.0)
+    assert through.limit_w == 40_000 - 10
 
 
 def test_rises_keep_to_the_slew():

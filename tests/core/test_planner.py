@@ -133,6 +133,51 @@ def test_a_short_pause_is_kept_though_there_is_room():
     assert not make(9_000.0, shown, Held(paused_s={"job": 61.0})).pauses
 
 
+def test_a_workload_that_rests_after_its_longest_pause_is_not_paused():
+    shown = eight(tier=0, may_pause=True, max_pause_s=480.0)
+    assert make(2_000.0, shown).pauses
+    assert not make(2_000.0, shown, Held(resting={"job"})).pauses
+
+
+def test_a_pause_that_failed_is_tried_again_while_short_but_not_counted_on():
+    shown = eight(tier=2, may_pause=True)
+    made = make(2_000.0, shown, Held(doubtful={"job"}))
+    assert made.pauses
+    assert made.shortfall_w > 1_000.0
+    assert not make(5_000.0, shown, Held(doubtful={"job"})).pauses, "not short without it"
+
+
+def test_a_job_none_of_whose_gpus_takes_a_cap_can_still_be_paused():
+    """Pausing needs no right to set limits."""
+    shown = eight(tier=3, may_pause=True)
+    refusing = Held(doubtful={gpu.uuid for gpu in shown.gpus})
+    made = make(2_500.0, shown, refusing)
+    assert made.pauses
+    assert made.shortfall_w == 0.0
+    tried = make(5_000.0, eight(tier=2), refusing)
+    assert len(tried.caps) == 8, "tried again"
+    assert tried.shortfall_w == pytest.approx(800.0, abs=30.0), "and not counted on"
+
+
+def test_a_gpu_that_protected_work_shares_is_not_capped():
+    gpus = [gpu(n) for n in range(4)]
+    work = [workload("chat", [0, 1], tier=0), workload("train", [1, 2, 3])]
+    made = make(2_500.0, snapshot(gpus, work))
+    assert set(made.caps) == {"GPU-2", "GPU-3"}
+
+
+@pytest.mark.parametrize("tiers", [(1, 3), (3, 1)])
+def test_a_gpu_that_two_jobs_share_gives_once_by_the_stricter_terms(tiers):
+    gpus = [gpu(n) for n in range(2)]
+    work = [workload(name, [0, 1], tier) for name, tier in zip("ab", tiers, strict=True)]
+    made = make(100.0, snapshot(gpus, work))
+    alone = make(100.0, snapshot(gpus, [workload("a", [0, 1], 1)]))
+    assert [cap.limit_w for cap in made.caps.values()] == [
+        cap.limit_w for cap in alone.caps.values()
+    ]
+    assert made.expected_w == alone.expected_w
+
+
 def test_what_somebody_else_paused_is_left_alone():
     shown = eight(tier=2, may_pause=True)
     shown = replace(shown, workloads=(replace(shown.workloads[0], state=WorkloadState.PAUSED),))

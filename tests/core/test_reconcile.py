@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from agent.core.ledger import Entry, Lever
 from agent.core.plan import NO_PLAN, Cap, Plan
 from agent.core.reconcile import Confirm, Drop, Observed, Undo, Write, reconcile, stages
-from agent.core.site import Health
-from tests.core.build import gpu, s
+from agent.core.site import Health, WorkloadState
+from tests.core.build import gpu, s, workload
 from tests.core.world import LEASE, NOW, RENEW_S, World
 
 
@@ -32,6 +32,9 @@ def entry(number=0, setpoint_w=400.0, original_w=700.0, confirmed_w=400.0, **cha
         LEASE,
     )
     return replace(made, **changes)
+
+
+PAUSE = Entry(Lever.PAUSE, "job", None, None, None, 1.0, "ev", "why", NOW, LEASE)
 
 
 def test_a_first_cap_remembers_the_limit_it_finds_not_the_default():
@@ -107,11 +110,27 @@ def test_a_gpu_that_is_not_listed_keeps_its_entry_until_a_reboot():
 
 
 def test_a_jobs_engine_that_does_not_answer_is_no_reason_to_forget_a_pause():
-    pause = Entry(Lever.PAUSE, "job", None, None, None, 1.0, "ev", "why", NOW, LEASE)
     blind = Observed({}, {}, jobs_listed=False)
-    assert reconcile(NO_PLAN, blind, (pause,), {}, NOW, LEASE, RENEW_S) == ()
-    (drop,) = reconcile(NO_PLAN, Observed({}, {}), (pause,), {}, NOW, LEASE, RENEW_S)
+    assert reconcile(NO_PLAN, blind, (PAUSE,), {}, NOW, LEASE, RENEW_S) == ()
+
+
+def test_a_workload_that_is_not_listed_keeps_its_entry_until_a_reboot():
+    """It may only have been taken out of the configuration, and stands still meanwhile."""
+    none = Observed({}, {})
+    assert reconcile(NO_PLAN, none, (PAUSE,), {}, NOW, LEASE, RENEW_S) == ()
+    rebooted = replace(NOW, boot_id="another")
+    (drop,) = reconcile(NO_PLAN, none, (PAUSE,), {}, rebooted, LEASE, RENEW_S)
     assert isinstance(drop, Drop)
+    assert "reboot" in drop.why
+
+
+@pytest.mark.parametrize("state", WorkloadState)
+def test_a_pause_is_lifted_whatever_the_workload_seems_to_be(state):
+    """A freeze that came late is lifted, and so is that of a job that was killed meanwhile."""
+    job = replace(workload("job", (0,)), workload_id="job", state=state)
+    seen = Observed({}, {"job": job})
+    (undo,) = reconcile(NO_PLAN, seen, (PAUSE,), {}, NOW, LEASE, RENEW_S)
+    assert isinstance(undo, Undo)
 
 
 def test_leases_are_renewed_when_they_are_off():
