@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from agent.control.actuator import Report
 from agent.control.keeper import Keeper
-from agent.core.decide import Decision, Inputs
+from agent.core.agenda import Inputs
+from agent.core.decide import Decision
 from agent.core.event import EventRecord, Opt
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase
@@ -39,7 +40,7 @@ class Accountant:
     async def performances(self, decision: Decision, at: datetime) -> dict[Key, Performance]:
         """The figures of all events that have held: current ones every few seconds, then final."""
         due = self._worked_at is None or at - self._worked_at >= SETTLE_PERIOD
-        for key, phase in decision.phases.items():
+        for key, phase in decision.agenda.phases.items():
             if phase.over and key not in self._closed:
                 await self._close(key, at)
             elif due and phase in (Phase.HOLDING, Phase.RAMPING_UP):
@@ -81,10 +82,10 @@ def sample_of(decision: Decision, inputs: Inputs, power_w: float | None) -> Samp
     """The cycle's sample. While the meter is blind its power is an estimate, and says so."""
     meter = inputs.snapshot.meter
     estimated = meter.quality is MeterQuality.BAD and power_w is not None
-    ceiling = decision.timeline.ceiling_at(inputs.now.at)
+    ceiling = decision.agenda.timeline.ceiling_at(inputs.now.at)
     draws_w = [gpu.power_w for gpu in inputs.snapshot.gpus if gpu.power_w is not None]
     left = any(
-        record.opt.opt is Opt.OUT and decision.phases.get(key) is Phase.RAMPING_UP
+        record.opt.opt is Opt.OUT and decision.agenda.phases.get(key) is Phase.RAMPING_UP
         for key, record in inputs.records.items()
     )
     return Sample(

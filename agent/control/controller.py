@@ -18,7 +18,8 @@ from agent.control.actuator import Actuator, Report
 from agent.control.equipment import Equipment
 from agent.control.keeper import Keeper
 from agent.core import problems
-from agent.core.decide import Decision, Inputs, decide
+from agent.core.agenda import Inputs
+from agent.core.decide import Decision, decide
 from agent.core.diagnosis import link_problems, problems_of
 from agent.core.estimate import site_power
 from agent.core.link import Link
@@ -114,7 +115,7 @@ class Controller:
         )
         decision = decide(self._memory, inputs, self._programs, self._policy)
         report = await self._actuator.execute(decision.actions, decision.observed, now)
-        await self._keeper.freeze(decision.frozen)
+        await self._keeper.freeze(decision.agenda.frozen)
         self._count_drifts(decision.memory)
         self._memory = learn(decision.memory, report.feedback, now.boot_s)
         picture = await self._draw(decision, inputs, report)
@@ -136,13 +137,13 @@ class Controller:
             snapshot=inputs.snapshot,
             programs=self._programs,
             max_import_w=self._policy.max_import_w,
-            timeline=decision.timeline,
+            timeline=decision.agenda.timeline,
             plan=decision.plan,
             governor_note=decision.memory.governor.note,
             expected_w=decision.expected_w,
             power_w=power_w,
             records=dict(self._keeper.records),
-            phases=decision.phases,
+            phases=decision.agenda.phases,
             performances=await self._accountant.performances(decision, now.at),
             ledger=self._keeper.entries,
             problems=self._problems(decision, inputs, report),

@@ -4,60 +4,25 @@ Composes the timeline, the governor, the estimates, the trim, the planner and re
 the one rule that spans them: power is never raised because something went blind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent.core import estimate, planner, trim
-from agent.core.baseline import meter_before
-from agent.core.event import BY_POLICY, Ending, EventRecord
+from agent.core.agenda import LOOKAHEAD, Agenda, Inputs, agenda_of
 from agent.core.governor import govern, idle
 from agent.core.groups import Held, limit_without_us, longest_pause_s
 from agent.core.ledger import Entry, Instant, Lever, lease_for
-from agent.core.lifecycle import Phase, phase_of
 from agent.core.memory import Memory, blocked, count_reasserts
 from agent.core.plan import NO_PLAN, Cap, Plan
 from agent.core.policy import Policy
-from agent.core.program import BlindRule, Program, program_of
+from agent.core.program import Program
 from agent.core.reconcile import Action, Observed, reconcile
-from agent.core.sample import Sample
 from agent.core.site import MeterQuality, Snapshot
-from agent.core.timeline import (
-    Ceiling,
-    Obligation,
-    SourceKind,
-    Timeline,
-    obligations_of,
-    standing_limit,
-    window_of,
-)
+from agent.core.timeline import Ceiling, Obligation, SourceKind, Timeline
 
-Key = tuple[str, str]
-
-LOOKAHEAD = timedelta(seconds=1.5)
-"""How far the plan looks ahead on the way down: a cycle, and the half second a draw and its reading
-take to follow, so that a limit is kept when it comes and not a second later."""
 RISE_SHARE = 0.002
 """A goal that grew by less than this share has not risen."""
-SITE_MARGIN = 0.01
-"""Share to stay below the site's own largest import."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Everything one cycle decides on."""
-
-    now: Instant
-    snapshot: Snapshot
-    records: Mapping[Key, EventRecord]
-    ledger: tuple[Entry, ...]
-    samples: Sequence[Sample]
-    """Recent samples in order, at least as far back as the longest baseline window."""
-    contacts: Mapping[str, datetime | None]
-    """By VEN: when its VTN last answered."""
-    stopped_at: datetime | None = None
-    """Since when the operator's local stop is in force."""
-    jobs_listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +30,10 @@ class Decision:
     """What a cycle decided."""
 
     memory: Memory
-    timeline: Timeline
+    agenda: Agenda
     plan: Plan
     observed: Observed
     actions: tuple[Action, ...]
-    phases: Mapping[Key, Phase]
-    frozen: tuple[EventRecord, ...]
-    """Records whose baseline was frozen in this cycle, to be kept."""
     expected_w: float | None
     """What the site would draw now with nothing restrained, W."""
 
@@ -85,10 +47,7 @@ def decide(
     held = _held(inputs, memory, policy)
     estimates = estimate.update(memory.estimates, snapshot, _remembered_demands(inputs), dt_s)
     expected_w = _unrestrained(snapshot, estimates, held)
-    records = {key: _effective(record, inputs, programs) for key, record in inputs.records.items()}
-    frozen = tuple(_freeze(records, inputs, programs, expected_w))
-    records.update({record.key: _effective(record, inputs, programs) for record in frozen})
-    timeline = _timeline(records, inputs, programs, policy, expected_w)
+    agenda = agenda_of(inputs, programs, policy, expected_w)
     memory = replace(
         memory,
         at_s=now.boot_s,
@@ -96,11 +55,7 @@ def decide(
         trim=trim.update(memory.trim, memory.plan, snapshot, estimates, dt_s),
         meter_lost_at_s=_meter_lost_at(memory, inputs),
     )
-    free = inputs.stopped_at is not None or any(
-        _called_off(record, program_of(record.event, programs), now.at, policy)
-        for record in records.values()
-    )
-    memory, plan = _plan(memory, inputs, timeline, held, policy, free=free)
+    memory, plan = _plan(memory, inputs, agenda, held, policy)
     observed = Observed(
         gpus={gpu.uuid: gpu for gpu in snapshot.gpus},
         workloads={workload.workload_id: workload for workload in snapshot.workloads},
@@ -108,7 +63,7 @@ def decide(
         fought=_fought(memory, policy),
         jobs_listed=inputs.jobs_listed,
     )
-    lease, renew_s = _lease(timeline, plan, now, policy)
+    lease, renew_s = _lease(agenda.timeline, plan, now, policy)
     demands_w = _demands(snapshot, estimates)
     actions = reconcile(plan, observed, inputs.ledger, demands_w, now, lease, renew_s)
     memory = replace(
@@ -117,40 +72,26 @@ def decide(
         resting=_resting(memory, inputs, plan),
         blocks=memory.blocks if plan.caps or plan.pauses or inputs.ledger else {},
     )
-    lead = timedelta(seconds=policy.pending_lead_s)
-    phases = {
-        key: phase_of(record, program_of(record.event, programs), now.at, lead)
-        for key, record in records.items()
-    }
-    return Decision(
-        memory,
-        timeline,
-        plan,
-        observed,
-        actions,
-        phases,
-        frozen=tuple(replace(inputs.records[r.key], baseline=r.baseline) for r in frozen),
-        expected_w=expected_w,
-    )
+    return Decision(memory, agenda, plan, observed, actions, expected_w)
 
 
 def _plan(
     memory: Memory,
     inputs: Inputs,
-    timeline: Timeline,
+    agenda: Agenda,
     held: Held,
     policy: Policy,
-    *,
-    free: bool,
 ) -> tuple[Memory, Plan]:
     """The plan for now, and the memory with it and the governor's state in it."""
-    now = inputs.now
+    now, timeline = inputs.now, agenda.timeline
     ceilings = [timeline.ceiling_at(at) for at in (now.at, now.at + LOOKAHEAD)]
     asked = min((c for c in ceilings if c is not None), key=lambda c: c.limit_w, default=None)
     if asked is None:
         return replace(memory, plan=NO_PLAN, governor=idle(memory.governor, now.boot_s)), NO_PLAN
     power_w = estimate.site_power(inputs.snapshot, memory.estimates)
-    governor, ceiling = govern(memory.governor, asked, power_w, policy, now.boot_s, free=free)
+    governor, ceiling = govern(
+        memory.governor, asked, power_w, policy, now.boot_s, free=agenda.called_off
+    )
     still_held = _still_held(timeline, inputs)
     if memory.meter_lost_at_s is not None and still_held:
         lost_s = now.boot_s - memory.meter_lost_at_s
@@ -187,14 +128,6 @@ def _still_held(timeline: Timeline, inputs: Inputs) -> bool:
     at = inputs.now.at
     going_on = {str(o.source) for o in timeline.obligations if o.limit_at(at) is not None}
     return bool(_asked(timeline, at)) or any(e.source in going_on for e in inputs.ledger)
-
-
-def _called_off(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:
-    """Whether the operator has just called an event off, and power may return without delay."""
-    if record.ended_by is not Ending.OPTED_OUT or record.opt.by == BY_POLICY:
-        return False
-    done_at = window_of(record, program).done_at
-    return done_at is not None and at <= done_at + timedelta(seconds=policy.dwell_s)
 
 
 def _resting(memory: Memory, inputs: Inputs, plan: Plan) -> dict[str, float]:
@@ -240,82 +173,6 @@ def _not_above(plan: Plan, ledger: Sequence[Entry]) -> Plan:
             if planned is None or planned.limit_w > entry.setpoint_w:
                 caps[entry.key] = Cap(entry.setpoint_w, entry.reason)
     return replace(plan, caps=caps, pauses=pauses)
-
-
-def _timeline(
-    records: Mapping[Key, EventRecord],
-    inputs: Inputs,
-    programs: tuple[Program, ...],
-    policy: Policy,
-    expected_w: float | None,
-) -> Timeline:
-    obligations: list[Obligation] = []
-    stand_in_w = policy.max_import_w if expected_w is None else expected_w
-    for record in records.values():
-        program = program_of(record.event, programs)
-        if _long_over(record, program, inputs.now.at, policy):
-            continue
-        obligations += obligations_of(
-            record,
-            program,
-            policy.max_import_w,
-            stand_in_w,
-            policy.rebound_guard_s,
-        )
-    if inputs.stopped_at is not None:
-        # Nothing new is set then: only what is on its way back still counts.
-        return Timeline(tuple(o for o in obligations if o.source.kind is SourceKind.EVENT))
-    own = standing_limit("largest import", policy.max_import_w, SITE_MARGIN)
-    return Timeline((*obligations, own))
-
-
-def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:
-    done_at = window_of(record, program).done_at
-    return done_at is not None and at > done_at + timedelta(seconds=policy.rebound_guard_s)
-
-
-def _effective(record: EventRecord, inputs: Inputs, programs: tuple[Program, ...]) -> EventRecord:
-    """The record as it counts now: ended by a local stop, or let go because all went blind."""
-    ends = [] if inputs.stopped_at is None else [inputs.stopped_at]
-    program = program_of(record.event, programs)
-    contact = inputs.contacts.get(record.event.ven)
-    if (
-        program.when_blind is BlindRule.NORMAL
-        and record.event.duration is None
-        and contact is not None
-        and (inputs.now.at - contact).total_seconds() > program.blind_after_s
-    ):
-        ends.append(contact + timedelta(seconds=program.blind_after_s))
-    if record.ended_at is not None:
-        ends.append(record.ended_at)
-    hold_until = window_of(record, program).hold_until
-    if not ends or (hold_until is not None and min(ends) >= hold_until):
-        return record
-    return replace(record, ended_at=min(ends), ended_by=Ending.OPTED_OUT)
-
-
-def _freeze(
-    records: Mapping[Key, EventRecord],
-    inputs: Inputs,
-    programs: tuple[Program, ...],
-    expected_w: float | None,
-) -> list[EventRecord]:
-    """Freeze the baseline of every event that begins to act now."""
-    frozen = []
-    for record in records.values():
-        program = program_of(record.event, programs)
-        window = window_of(record, program)
-        begun = inputs.now.at + LOOKAHEAD >= window.ramp_from
-        if record.baseline is not None or not window.acted or not begun:
-            continue
-        if window.done_at is not None and inputs.now.at >= window.done_at:
-            continue
-        length = timedelta(seconds=program.baseline_window_s)
-        at = min(window.ramp_from, inputs.now.at)
-        baseline = meter_before(inputs.samples, at, length, expected_w, inputs.now.at)
-        if baseline is not None:
-            frozen.append(replace(record, baseline=baseline))
-    return frozen
 
 
 def _asked(timeline: Timeline, at: datetime) -> list[Obligation]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from agent.core.decide import Decision, Inputs
+from agent.core.agenda import Inputs
+from agent.core.decide import Decision
 from agent.core.ledger import Lever
 from agent.core.link import Link
 from agent.core.policy import Policy

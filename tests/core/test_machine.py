@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.core.decide import LOOKAHEAD, Inputs, decide
+from agent.core.agenda import LOOKAHEAD, Inputs
+from agent.core.decide import decide
 from agent.core.event import EventRecord, Opt, OptDecision
 from agent.core.intake import receive
 from agent.core.ledger import Instant, Lever, expired
@@ -175,7 +176,7 @@ class Site(RuleBasedStateMachine):
         )
         before_w, before_plan = dict(self.world.limits_w), self.memory.plan
         decision = decide(self.memory, inputs, PROGRAMS, POLICY)
-        for frozen in decision.frozen:
+        for frozen in decision.agenda.frozen:
             self.records[frozen.key] = frozen
         self.world.carry_out(decision.actions, most)
         self.memory = decision.memory
@@ -188,7 +189,7 @@ class Site(RuleBasedStateMachine):
     def check_plan(self, decision, inputs):
         """Rules 5 and 6."""
         plan, at = decision.plan, inputs.now.at
-        for o in decision.timeline.obligations:
+        for o in decision.agenda.timeline.obligations:
             limit_w = o.limit_at(at)
             if limit_w is not None and plan.ceiling is not None:
                 assert plan.ceiling.limit_w <= limit_w + 1e-6, f"above {o.source}"
@@ -205,7 +206,7 @@ class Site(RuleBasedStateMachine):
         at = inputs.now.at
         asked = any(
             o.source.kind is SourceKind.EVENT and o.limit_at(at) is not None
-            for o in decision.timeline.obligations
+            for o in decision.agenda.timeline.obligations
         )
         before_goal, goal = before_plan.goal_w, decision.plan.goal_w
         if not self.meter_lost or not asked or before_goal is None or goal is None:
