@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.core.event import Ending, EventRecord, Opt, OptDecision
+from agent.core.event import Baseline, Ending, EventRecord, Opt, OptDecision
 from agent.core.intake import Verdict
 from agent.core.lifecycle import opted_out
 from agent.core.policy import Policy
@@ -327,11 +327,22 @@ async def test_rules_30_and_65_the_start_is_drawn_once_and_kept(vtn, running_rig
         vtn, running_rig, wire.event(revision=1, start=NOON + HOUR, start_after="PT10M")
     )
     assert running_rig.record().start_shift == shift
+    running_rig.clock.leap(HOUR.total_seconds() + 600)
+    baseline = Baseline(1e5, 1e5, "mean of the 15 min before", running_rig.clock.now())
+    running_rig.book.put(replace(running_rig.record(), baseline=baseline))
     await delivered(
         vtn, running_rig, wire.event(revision=2, start_after="PT10M", status="cancelled")
     )
     record = running_rig.record()
     assert record.ended_at == running_rig.clock.now() + record.end_shift
+    assert record.end_shift == shift
+
+
+async def test_rule_65_what_is_cancelled_before_its_drawn_start_ends_at_once(vtn, running_rig):
+    await delivered(vtn, running_rig, wire.event(start=NOON + HOUR, start_after="PT10M"))
+    cancelled = wire.event(revision=1, start=NOON + HOUR, start_after="PT10M", status="cancelled")
+    await delivered(vtn, running_rig, cancelled)
+    assert running_rig.record().ended_at == running_rig.clock.now()
 
 
 async def test_rule_47_an_unending_event_is_taken_as_such(vtn, running_rig):
