@@ -111,6 +111,8 @@ def _timeline(
 
 def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:
     done_at = window_of(record, program).done_at
+    if done_at is not None and record.way_back is not None:
+        done_at = max(done_at, record.way_back.done_at)
     return done_at is not None and at > done_at + timedelta(seconds=policy.rebound_guard_s)
 
 

@@ -26,8 +26,10 @@ class SignalKind(StrEnum):
     """A share of the site's largest import; 1 is everything."""
     PERCENT_OFFSET = "percent-offset"
     """The change from normal, in percent or as a fraction, as the program says; 0 is normal."""
+    PRICE = "price"
+    """A price, of any kind: kept and shown, sheds nothing."""
     OTHER = "other"
-    """Prices and whatever else: kept and shown, sheds nothing."""
+    """Whatever else, known to nobody here: kept and shown, sheds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,11 @@ class Event:
         """Identity over all VTNs: event ids are only unique within one."""
         return (self.ven, self.event_id)
 
+    @property
+    def understood(self) -> bool:
+        """Whether any of its signals is of a kind that is known here."""
+        return any(signal.kind is not SignalKind.OTHER for signal in self.signals)
+
 
 class Opt(StrEnum):
     """Whether the site takes part in an event."""
@@ -135,6 +142,19 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True)
+class WayBack:
+    """How the site comes back from what an event asked before the grid changed it."""
+
+    since: datetime
+    from_w: float
+    """The limit that was in force when the change came, W."""
+    to_w: float
+    """The level before the event, W."""
+    done_at: datetime
+    """When it is reached; from then on it must not be exceeded for a while."""
+
+
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """An event and all that the site has decided about it. This is what is kept durably."""
 
@@ -144,13 +164,33 @@ class EventRecord:
     start_shift: timedelta = timedelta(0)
     """Drawn once within the event's start window, kept over modifications (2.0b rule 30)."""
     end_shift: timedelta = timedelta(0)
-    """Drawn with it; delays the end of an event cancelled under way (2.0b rule 65)."""
+    """Drawn with it; delays the end of an event cancelled once it has started (2.0b rule 65)."""
     ended_at: datetime | None = None
     """When the event stopped asking before its time, if it did."""
     ended_by: Ending | None = None
     baseline: Baseline | None = None
+    """Frozen when the event begins to act. One that ended without it never did."""
+    way_back: WayBack | None = None
+    """What is left of what the event asked before its last change."""
+    overruled: OptDecision | None = None
+    """The operator's decision that a local stop overruled; it stands again after the stop."""
 
     @property
     def key(self) -> tuple[str, str]:
         """The event's identity."""
         return self.event.key
+
+    @property
+    def starts_at(self) -> datetime:
+        """When it starts, with the delay drawn for it."""
+        return self.event.starts_at + self.start_shift
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """When its own time is over, whatever became of it; None: until cancelled."""
+        duration = self.event.duration
+        return None if duration is None else self.starts_at + duration
+
+    def is_past(self, at: datetime) -> bool:
+        """Whether its own time is over at `at`."""
+        return self.ends_at is not None and self.ends_at <= at

@@ -7,13 +7,14 @@ nothing. The random start is drawn once and kept over all modifications (rule 30
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 
-from agent.core.event import Ending, Event, EventRecord, Opt
+from agent.core.event import Ending, Event, EventRecord, Opt, OptDecision, WayBack
 from agent.core.lifecycle import cancelled, opted_in, opted_out
 from agent.core.policy import Policy, decide_opt
-from agent.core.program import Program, program_for
+from agent.core.program import Program, program_for, program_of
+from agent.core.timeline import asked_at, way_back_of, window_of
 
 Key = tuple[str, str]
 
@@ -54,12 +55,13 @@ def receive(
 
     `draw` is a random number in [0, 1), used once per event for its start. An event that was
     cancelled by implication (`missing_from`) and is listed again is on again; answers to polls come in
-    order, so that it cannot be an old message. A cancel is always confirmed (2.0b rule 36).
+    order, so that it cannot be an old message. A cancel is always confirmed (2.0b rule 36); the event
+    it ends is the one we know, whatever else the message changes in it.
     """
     if known is None:
         if event.cancelled:
             return Intake(Verdict.UNKNOWN_CANCEL, None, Opt.IN)
-        decision = decide_opt(event, program_for(event, programs), policy, now, now)
+        decision = _decision(event, programs, policy, now, now)
         shift = event.start_window * draw
         record = EventRecord(event, now, decision, shift, shift)
         if decision.opt is Opt.OUT:
@@ -74,7 +76,8 @@ def receive(
         opt = Opt.IN if event.cancelled else known.opt.opt
         return Intake(Verdict.REPEATED, known, opt)
     if event.cancelled:
-        return Intake(Verdict.CANCELLED, cancelled(replace(known, event=event), now), Opt.IN)
+        ending = replace(known.event, revision=event.revision, cancelled=True)
+        return Intake(Verdict.CANCELLED, cancelled(replace(known, event=ending), now), Opt.IN)
     record = modified(known, event, programs, policy, now)
     return Intake(Verdict.MODIFIED, record, record.opt.opt)
 
@@ -88,37 +91,66 @@ def modified(
 ) -> EventRecord:
     """The record of an event that the grid changed: its decision stands, unless policy made it.
 
-    A frozen baseline stays frozen once the event has begun to act; a modification that moves the
-    start into the future begins afresh.
+    A frozen baseline stays frozen once the event has begun to act; a modification that moves that
+    into the future begins afresh. A later revision takes a cancel back. Where the event now asks for
+    less than it did, the site comes back from that as it would from its end.
     """
     decision = known.opt
     if decision.by == "policy":
         noticed_at = known.received_at if event.starts_at == known.event.starts_at else now
-        decision = decide_opt(event, program_for(event, programs), policy, now, noticed_at)
-    shift = known.start_shift if event.start_window else timedelta(0)
-    begins_later = event.starts_at + shift > now and event.starts_at != known.event.starts_at
-    baseline = None if begins_later else known.baseline
-    record = replace(known, event=event, opt=decision, start_shift=shift, baseline=baseline)
-    if decision.opt is Opt.OUT:
-        return record if known.ended_by is Ending.OPTED_OUT else opted_out(_revived(record), now)
-    return _revived(record)
+        decision = _decision(event, programs, policy, now, noticed_at)
+    changed = replace(
+        known,
+        event=event,
+        opt=decision,
+        start_shift=min(known.start_shift, event.start_window),
+        end_shift=min(known.end_shift, event.start_window),
+    )
+    begins = window_of(changed, program_of(event, programs)).ramp_from
+    if begins > now and event.starts_at != known.event.starts_at:
+        changed = replace(changed, baseline=None)
+    if decision.opt is Opt.IN:
+        changed = replace(changed, ended_at=None, ended_by=None)
+    else:
+        ended_at = now if known.ended_at is None else min(now, known.ended_at)
+        changed = replace(changed, ended_at=ended_at, ended_by=Ending.OPTED_OUT)
+    return replace(changed, way_back=_way_back(known, changed, programs, policy, now))
+
+
+def _way_back(
+    known: EventRecord,
+    changed: EventRecord,
+    programs: tuple[Program, ...],
+    policy: Policy,
+    now: datetime,
+) -> WayBack | None:
+    """The way back from the event as it was known, where the changed one asks for less at `now`."""
+    most_w = policy.max_import_w
+    back = way_back_of(known, program_of(known.event, programs), most_w, now)
+    asked_w = asked_at(changed, program_of(changed.event, programs), most_w, now)
+    if back is None or (asked_w is not None and asked_w <= back.from_w):
+        return known.way_back
+    return back
 
 
 def reconsidered(
     known: EventRecord, programs: tuple[Program, ...], policy: Policy, now: datetime
 ) -> EventRecord:
     """The record once the site's rules changed: a local stop leaves every event, its end takes up again
-    what nobody but policy had left.
+    what nobody but policy had left, and what an operator had decided to take part in.
     """
-    if known.ended_by is Ending.CANCELLED or _past(known, now):
+    if known.ended_by is Ending.CANCELLED or known.is_past(now):
         return known
-    if known.opt.by != "policy" and not policy.stopped:
+    by_policy = known.opt.by == "policy"
+    if not by_policy and not policy.stopped:
         return known
-    program = program_for(known.event, programs)
-    decision = decide_opt(known.event, program, policy, now, known.received_at)
+    decision = _decision(known.event, programs, policy, now, known.received_at)
+    if by_policy and not policy.stopped and known.overruled is not None:
+        decision = known.overruled
     if decision.opt is known.opt.opt:
         return known
-    decided = replace(known, opt=decision)
+    overruled = None if by_policy else known.opt
+    decided = replace(known, opt=decision, overruled=overruled)
     return opted_out(decided, now) if decision.opt is Opt.OUT else opted_in(decided)
 
 
@@ -134,15 +166,24 @@ def missing_from(
         if key[0] == ven
         and key not in listing
         and record.ended_by is not Ending.CANCELLED
-        and not _past(record, now)
+        and not record.is_past(now)
     )
 
 
-def _past(record: EventRecord, now: datetime) -> bool:
-    duration = record.event.duration
-    return duration is not None and record.event.starts_at + record.start_shift + duration <= now
+def _decision(
+    event: Event,
+    programs: tuple[Program, ...],
+    policy: Policy,
+    now: datetime,
+    noticed_at: datetime,
+) -> OptDecision:
+    """What policy decides about an event.
 
-
-def _revived(record: EventRecord) -> EventRecord:
-    """Without any earlier end: a later revision takes a cancel back."""
-    return replace(record, ended_at=None, ended_by=None)
+    One of which nothing is understood is left although it asks for nothing here: taking part would
+    let the utility count on an answer that cannot come.
+    """
+    decision = decide_opt(event, program_for(event, programs), policy, now, noticed_at)
+    if decision.opt is Opt.IN and not event.understood:
+        why = "none of its signals is known here: kept and shown, sheds nothing"
+        return replace(decision, opt=Opt.OUT, why=why)
+    return decision

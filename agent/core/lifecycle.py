@@ -39,8 +39,18 @@ def phase_of(
 ) -> Phase:
     """The phase of an event at `now`.
 
-    One that was cancelled or opted out of under way first ramps up, then is what it is.
+    One that was cancelled or opted out of under way first ramps up, then is what it is; so does one
+    that the grid changed under way to something that does not act now.
     """
+    phase, back = _own_phase(record, program, now, pending_lead), record.way_back
+    if back is not None and not phase.acting and back.since <= now < back.done_at:
+        return Phase.RAMPING_UP
+    return phase
+
+
+def _own_phase(
+    record: EventRecord, program: Program, now: datetime, pending_lead: timedelta
+) -> Phase:
     window = window_of(record, program)
     let_go = window.done_at is not None and (now >= window.done_at or not window.acted)
     if record.ended_by is not None and let_go:
@@ -61,10 +71,11 @@ def phase_of(
 def cancelled(record: EventRecord, at: datetime) -> EventRecord:
     """The record once the grid cancelled the event at `at`.
 
-    An event whose start was drawn at random ends after a delay drawn with it, so that many sites do
-    not come back at once (2.0b rule 65). What ended before stays as it ended.
+    An event whose start was drawn at random and has come ends after a delay drawn with it, so that
+    many sites do not come back at once (2.0b rule 65). What ended before stays as it ended.
     """
-    return _ended(record, at + record.end_shift, Ending.CANCELLED)
+    acts = record.baseline is not None and at >= record.starts_at
+    return _ended(record, at + record.end_shift if acts else at, Ending.CANCELLED)
 
 
 def opted_out(record: EventRecord, at: datetime) -> EventRecord:

@@ -107,7 +107,7 @@ def ask_of(kind: SignalKind, value: float, program: Program, max_import_w: float
             return DropTo(max(0.0, value) * max_import_w) if value < 1 else None
         case SignalKind.PERCENT_OFFSET:
             return _share_or_none(-value / (100 if program.percent is Percent.PERCENT else 1))
-        case SignalKind.OTHER:
+        case SignalKind.PRICE | SignalKind.OTHER:
             return None
 
 

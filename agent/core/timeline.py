@@ -7,12 +7,12 @@ is always named. Nothing here knows the present: a timeline is a function of tim
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, dropwhile
 
-from agent.core.event import Event, EventRecord, Opt, Signal
+from agent.core.event import Event, EventRecord, Opt, Signal, WayBack
 from agent.core.program import Ask, Program, ask_of, describe_ask, limit_of
 
 REBOUND_TOLERANCE = 0.01
@@ -146,18 +146,28 @@ class Window:
 def window_of(record: EventRecord, program: Program) -> Window:
     """When an event ramps, holds and lets go.
 
-    A positive ramp lies before the start and a positive recovery after the end (2.0b x-eiRampUp,
-    x-eiRecovery); the program's own ramps lie after each.
+    It starts with its first interval that asks for anything. A positive ramp lies before the start
+    and a positive recovery after the end (2.0b x-eiRampUp, x-eiRecovery); the program's own ramps
+    lie after each. What ended without a baseline never acted, whenever that was.
     """
-    event = record.event
-    start = event.starts_at + record.start_shift
-    end = None if event.duration is None else start + event.duration
-    if record.ended_at is not None:
-        end = record.ended_at if end is None else min(end, record.ended_at)
+    event, end = record.event, record.ends_at
+    start = _first_ask(event, program) + record.start_shift
     ramp_from, hold_from = _transition(start, -_ramp_down(event, program))
+    if record.ended_at is not None:
+        ended_at = record.ended_at if record.baseline is not None else ramp_from
+        end = ended_at if end is None else min(end, ended_at)
     if end is None:
         return Window(ramp_from, hold_from, None, None)
     return Window(ramp_from, hold_from, *_transition(end, _ramp_up(event, program)))
+
+
+def _first_ask(event: Event, program: Program) -> datetime:
+    """When an event first asks for anything, as it was sent; its start if it never does."""
+    firsts = (
+        next((p.start for p in s.intervals if ask_of(s.kind, p.value, program, 0.0)), None)
+        for s in event.signals
+    )
+    return min((first for first in firsts if first is not None), default=event.starts_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +221,25 @@ def _ask_at(
 def obligations_of(
     record: EventRecord, program: Program, max_import_w: float, expected_w: float, guard_s: float
 ) -> tuple[Obligation, ...]:
-    """What an event asks of the site over time, and the guard against a rebound after it.
+    """What an event asks of the site over time, and the guard against a rebound after it; both again,
+    and last, for what is left of the event as it was before the grid changed it.
+    """
+    own = own_obligations_of(record, program, max_import_w, expected_w, guard_s)
+    return (*own, *_left_of_before(record, program, guard_s))
+
+
+def own_obligations_of(
+    record: EventRecord, program: Program, max_import_w: float, expected_w: float, guard_s: float
+) -> tuple[Obligation, ...]:
+    """What an event asks as it is now, and the guard against a rebound after it.
 
     `expected_w` stands in for the level before the event while that is not frozen yet. The guard
     holds the site at that level for `guard_s` after an event that shed.
     """
     window = window_of(record, program)
-    steps = steps_of(record, program, max_import_w)
-    asks = next((step.asks for step in steps if step.asks), None)
-    if asks is None or not window.acted or not _takes_part(record, program):
+    every_step = steps_of(record, program, max_import_w)
+    steps = tuple(dropwhile(lambda step: not step.asks, every_step))
+    if not steps or not window.acted or not _takes_part(record, program):
         return ()
     baseline_w, before_w = expected_w, expected_w
     if record.baseline is not None:
@@ -231,16 +251,64 @@ def obligations_of(
         (step.at, top_w if limit_w is None else limit_w)
         for step, limit_w in zip(steps, limits, strict=True)
     ]
-    source = Source(SourceKind.EVENT, record.event.event_id, describe_ask(asks[0]))
+    source = _source(SourceKind.EVENT, record, describe_ask(steps[0].asks[0]))
     segments = _profile(window, levels, top_w, record.event, program)
     event = Obligation(source, segments, program.margin, program.firm)
     shed = any(limit_w < before_w for _, limit_w in levels)
     if window.done_at is None or record.baseline is None or not shed:
         return (event,)
-    until = window.done_at + timedelta(seconds=guard_s)
+    return (event, _guard(record, before_w, window.done_at, guard_s))
+
+
+def _source(kind: SourceKind, record: EventRecord, detail: str) -> Source:
+    return Source(kind, record.event.event_id, detail)
+
+
+def _guard(record: EventRecord, before_w: float, since: datetime, guard_s: float) -> Obligation:
     level_w = before_w * (1 + REBOUND_TOLERANCE)
-    guard = Source(SourceKind.REBOUND, record.event.event_id, "level before the event")
-    return (event, Obligation(guard, (Segment(window.done_at, until, level_w, level_w),)))
+    source = _source(SourceKind.REBOUND, record, "level before the event")
+    until = since + timedelta(seconds=guard_s)
+    return Obligation(source, (Segment(since, until, level_w, level_w),))
+
+
+def _left_of_before(record: EventRecord, program: Program, guard_s: float) -> Iterator[Obligation]:
+    """The way back from what the event asked before its last change, and the guard after that."""
+    back = record.way_back
+    if back is None:
+        return
+    if back.since < back.done_at:
+        source = _source(SourceKind.EVENT, record, "on the way back since it was changed")
+        line = Segment(back.since, back.done_at, back.from_w, back.to_w)
+        yield Obligation(source, (line,), program.margin, program.firm)
+    yield _guard(record, back.to_w, back.done_at, guard_s)
+
+
+def way_back_of(
+    record: EventRecord, program: Program, max_import_w: float, at: datetime
+) -> WayBack | None:
+    """How the site would come back from an event if it ended at `at`, or did before.
+
+    The way back from its last change where it asks for nothing by then; None where there is none.
+    """
+    ended_at = at if record.ended_at is None else min(at, record.ended_at)
+    ended = replace(record, ended_at=ended_at)
+    own = own_obligations_of(ended, program, max_import_w, 0.0, 0.0)
+    if record.baseline is None or len(own) < 2:
+        return record.way_back
+    guard = own[1].segments[0]
+    before_w = max(record.baseline.power_w, record.baseline.peak_w)
+    limit_w = asked_at(ended, program, max_import_w, at)
+    from_w = before_w if limit_w is None else min(limit_w, before_w)
+    return WayBack(min(at, guard.start), from_w, before_w, guard.start)
+
+
+def asked_at(
+    record: EventRecord, program: Program, max_import_w: float, at: datetime
+) -> float | None:
+    """The limit that an event with a frozen baseline asks for at `at`, W; None when it asks for none."""
+    asked = obligations_of(record, program, max_import_w, max_import_w, 0.0)
+    limits = [o.limit_at(at) for o in asked if o.source.kind is SourceKind.EVENT]
+    return min((limit_w for limit_w in limits if limit_w is not None), default=None)
 
 
 def standing_limit(name: str, limit_w: float, margin: float = 0.0) -> Obligation:

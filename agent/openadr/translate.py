@@ -7,6 +7,10 @@ Decisions that the 2.0b texts leave open, each where a wrong guess would cost le
   the event's end, and the last one holds until then.
 * An end beyond the calendar means until cancelled, as duration zero does (rule 47).
 * A unit that is no real power (VA, Wh, degrees) makes a signal one that is kept and sheds nothing.
+* An event of unknown signals only is kept and shown, and answered 200 with optOut (the core decides),
+  not 460 signal not supported: the schema allows names of one's own, so that there is no fault to
+  report, a utility that reads an error would mend or repeat the message, and optOut tells it what it
+  needs to know, that nothing will be shed.
 * A status other than cancelled changes nothing here: completion is the clock's to decide (rule 66).
 """
 
@@ -49,7 +53,8 @@ _KINDS: Mapping[tuple[str, str], SignalKind] = {
     ("LOAD_CONTROL", "x-loadcontrolsetpoint"): SignalKind.SETPOINT,
 }
 _POWERS = (SignalKind.SETPOINT, SignalKind.CHANGE)
-_PRICES = ("ELECTRICITY_PRICE", "ENERGY_PRICE", "DEMAND_CHARGE")
+_SHOWN_ONLY = (SignalKind.PRICE, SignalKind.OTHER)
+_PRICES = frozenset({"ELECTRICITY_PRICE", "ENERGY_PRICE", "DEMAND_CHARGE"})
 _WATTS: Mapping[str, float] = {"": 1, "W": 1, "J/s": 1, "kW": 1e3, "MW": 1e6, "GW": 1e9}
 _SCALES: Mapping[str, float] = {
     "p": 1e-12,
@@ -88,11 +93,6 @@ def _event(wire: WireEvent, ven: str, now: datetime) -> Event:
     if not wire.signals:
         raise FaultError(Code.INVALID_DATA, "it has no signal")
     signals = tuple(_signal(signal, wire.starts_at, end) for signal in wire.signals)
-    if not any(_is_understood(signal) for signal in signals):
-        names = ", ".join(f"{s.name} in {s.unit}" if s.unit else s.name for s in signals)
-        raise FaultError(
-            Code.SIGNAL_NOT_SUPPORTED, f"none of its signals is supported: {quote(names)}"
-        )
     return Event(
         event_id=wire.event_id,
         ven=ven,
@@ -131,10 +131,6 @@ def _check_times(wire: WireEvent) -> None:
             raise FaultError(Code.INVALID_DATA, f"its {name} is {what}")
 
 
-def _is_understood(signal: Signal) -> bool:
-    return signal.kind is not SignalKind.OTHER or signal.name.upper().startswith(_PRICES)
-
-
 def _signal(wire: WireSignal, starts_at: datetime, end: datetime | None) -> Signal:
     name = f"{wire.name} {wire.type}"
     where = f"signal {quote(name)}"
@@ -148,14 +144,16 @@ def _signal(wire: WireSignal, starts_at: datetime, end: datetime | None) -> Sign
 
 def _meaning(wire: WireSignal, where: str) -> tuple[SignalKind, float, str]:
     """A signal's kind, what to multiply its values with, and the unit they come to."""
-    kind = _KINDS.get((wire.name.upper(), wire.type.lower()), SignalKind.OTHER)
+    name = wire.name.upper()
+    unlisted = SignalKind.PRICE if name in _PRICES else SignalKind.OTHER
+    kind = _KINDS.get((name, wire.type.lower()), unlisted)
     if wire.scale not in _SCALES:
         raise FaultError(Code.INVALID_DATA, f"{where} has the unknown scale {quote(wire.scale)}")
     if kind in _POWERS:
         if wire.unit in _WATTS:
             return kind, _WATTS[wire.unit] * _SCALES[wire.scale], "W"
         kind = SignalKind.OTHER
-    if kind is SignalKind.OTHER:
+    if kind in _SHOWN_ONLY:
         prefix = "" if wire.scale in ("none", "") else f"{wire.scale} "
         return kind, 1.0, f"{prefix}{wire.unit}"
     return kind, 1.0, "1"

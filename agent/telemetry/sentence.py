@@ -42,8 +42,11 @@ def _event(key: Key, picture: Picture) -> str:
             left = format_duration(window.hold_from - picture.at)
             return f"{name}: ramping down, {now} now, {limit} allowed; full delivery in {left}.{source}"
         case Phase.RAMPING_UP:
-            left = format_duration((window.done_at or picture.at) - picture.at)
-            return f"{name}: ended, returning to normal over the next {left}; {now} now."
+            said, done_at = "ended", window.done_at or picture.at
+            if record.way_back is not None and picture.at < record.way_back.done_at:
+                said, done_at = "changed", record.way_back.done_at
+            left = format_duration(done_at - picture.at)
+            return f"{name}: {said}, returning to normal over the next {left}; {now} now."
         case _:
             left = format_duration(window.ramp_from - picture.at)
             return f"{name} begins in {left}: {_asks(record, program, picture)}. {now} now."

@@ -141,6 +141,23 @@ async def test_an_event_that_the_operator_left_stays_left_after_a_stop(live):
     assert live.book.records["ven", "ev-1"].opt.why == "launch"
 
 
+async def test_an_event_that_the_operator_took_up_is_taken_up_again_after_a_stop(live):
+    """Policy alone would leave it for its short notice."""
+    live.policy = replace(live.policy, min_notice_s=600.0)
+    await live.run(30)
+    live.call(0.25, hold_s=600)
+    await ask(live, command="opt-in", event="ev-1", why="they pay double")
+    await live.run(40)
+    await ask(live, command="pause", why="fire drill")
+    await live.run(30)
+    assert live.untouched
+    await ask(live, command="resume")
+    await live.run(20)
+    assert live.ledger.entries
+    opt = live.book.records["ven", "ev-1"].opt
+    assert (opt.opt, opt.by, opt.why) == (Opt.IN, "operator root", "they pay double")
+
+
 async def test_resuming_takes_up_what_still_lasts(live):
     await live.run(30)
     live.call(0.25, hold_s=600)

@@ -2,19 +2,36 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.event import Ending, Opt, OptDecision
-from agent.core.intake import Verdict, missing_from, receive
-from agent.core.lifecycle import opted_out
+from agent.core.event import Ending, Opt, OptDecision, SignalKind
+from agent.core.intake import Verdict, missing_from, receive, reconsidered
+from agent.core.lifecycle import Phase, opted_in, opted_out, phase_of
 from agent.core.policy import Blackout
+from agent.core.timeline import Timeline, obligations_of
 from tests.core.build import NOON, POLICY, PROGRAM, at, event, record, s
 
 
 def take(known, arriving, second=0.0, draw=0.5, policy=POLICY, programs=(PROGRAM,)):
     return receive(known, arriving, programs, policy, at(second), draw)
+
+
+def limits(of_record, *seconds, program=PROGRAM):
+    """What a record asks of the site second by second; 40 kW are drawn before."""
+    asked = obligations_of(of_record, program, POLICY.max_import_w, 40_000.0, 3600.0)
+    ceilings = [Timeline(asked).ceiling_at(at(second)) for second in seconds]
+    return [None if c is None else round(c.limit_w) for c in ceilings]
+
+
+def phases(of_record, *seconds):
+    return [phase_of(of_record, PROGRAM, at(second), s(120)) for second in seconds]
+
+
+def operator(opt, second=0.0):
+    return OptDecision(opt, "operator ann", at(second), "launch")
 
 
 def test_a_new_event_of_a_known_program_is_opted_in():
@@ -150,6 +167,174 @@ def test_a_cancel_is_confirmed_again_though_we_had_opted_out():
     assert take(cancelled, event(revision=1, cancelled=True), second=6).opt is Opt.IN
 
 
+def test_an_event_opted_out_of_on_arrival_sheds_nothing_though_it_is_under_way():
+    hasty = replace(POLICY, min_notice_s=600.0)
+    late = take(None, event((3600, 2), ramp_up=s(300)), second=60, policy=hasty)
+    assert late.opt is Opt.OUT
+    assert limits(late.record, 60, 61, 200, 400) == [None] * 4
+    assert phases(late.record, 60, 61, 400) == [Phase.OPTED_OUT] * 3
+
+
+def test_an_event_changed_to_begin_without_notice_sheds_nothing():
+    hasty = replace(POLICY, min_notice_s=600.0)
+    known = take(None, event((3600, 2), start=7200, ramp_up=s(300)), policy=hasty).record
+    sooner = event((3600, 2), start=60, ramp_up=s(300), revision=1)
+    changed = take(known, sooner, second=120, policy=hasty)
+    assert changed.opt is Opt.OUT
+    assert limits(changed.record, 120, 121, 400) == [None] * 3
+    assert phases(changed.record, 120, 121) == [Phase.OPTED_OUT] * 2
+
+
+def test_a_drop_to_opted_out_of_on_arrival_sheds_nothing_either():
+    hasty = replace(POLICY, min_notice_s=600.0)
+    deep = event((3600, 9_000), kind=SignalKind.SETPOINT, ramp_up=s(300))
+    late = take(None, deep, second=60, policy=hasty).record
+    assert limits(late, 60, 200) == [None] * 2
+
+
+def test_an_event_opted_out_of_on_arrival_can_still_be_taken_up_by_the_operator():
+    hasty = replace(POLICY, min_notice_s=600.0)
+    late = take(None, event((3600, 2)), second=60, policy=hasty).record
+    taken = opted_in(replace(late, opt=operator(Opt.IN, 90)))
+    assert limits(taken, 100) == [30_000]
+    assert phases(taken, 100) == [Phase.HOLDING]
+
+
+def test_cancelled_and_then_opted_out_of_an_event_is_not_acted_on_again():
+    """Left at 60 and back since; a VTN that loses it and lists it again pulls nobody down."""
+    left = opted_out(replace(record(event((600, 2))), opt=operator(Opt.OUT, 60)), at(60))
+    (gone,) = missing_from({}, {left.key: left}, "ven", at(100))
+    again = take(gone, event((600, 2)), second=200).record
+    assert again.ended_at == at(60)
+    assert limits(again, 200) == [40_400], "only the guard against a rebound"
+
+
+def test_an_event_cancelled_before_its_drawn_start_never_begins():
+    drawn = take(None, event((3600, 2), start_window=s(600)), second=-3600, draw=0.9).record
+    assert drawn.start_shift == s(540)
+    gone = take(drawn, event((3600, 2), revision=1, cancelled=True), second=300).record
+    assert limits(gone, 301, 541, 839, 900) == [None] * 4
+    assert phases(gone, 301, 541) == [Phase.CANCELLED] * 2
+
+
+def test_an_event_cancelled_as_it_begins_to_act_but_before_its_drawn_start_never_begins():
+    """The baseline is frozen, and the site made ready, a moment before."""
+    ready = replace(record(event((3600, 2), start_window=s(600))), start_shift=s(540))
+    ready = replace(ready, end_shift=s(540))
+    gone = take(ready, event((3600, 2), revision=1, cancelled=True), second=539).record
+    assert gone.ended_at == at(539)
+    assert limits(gone, 539, 541, 900) == [None] * 3
+
+
+def test_a_drawn_start_and_the_delay_of_a_cancel_shrink_with_their_window():
+    drawn = take(None, event(start_window=s(600)), second=-60, draw=0.9).record
+    cut = take(drawn, event(start_window=s(60), revision=1), second=-30).record
+    assert (cut.start_shift, cut.end_shift) == (s(60), s(60))
+    assert take(cut, event(start_window=s(600), revision=2)).record.start_shift == s(60)
+
+
+def test_a_cancel_ends_the_event_as_we_know_it_whatever_else_it_changes():
+    held = record(event((600, 2), ramp_up=s(100)))
+    moved = event((600, 2), start=5_000, revision=1, cancelled=True)
+    gone = take(held, moved, second=100).record
+    assert limits(gone, 100, 150, 200) == [30_000, 35_000, 40_400]
+    assert phases(gone, 100, 200, 5_001) == [
+        Phase.RAMPING_UP,
+        Phase.CANCELLED,
+        Phase.CANCELLED,
+    ]
+
+
+def test_an_event_moved_under_way_comes_back_within_its_ramp_and_acts_again_at_its_new_time():
+    held = record(event((600, 2), ramp_up=s(100)))
+    moved = take(held, event((600, 2), start=5_000, ramp_up=s(100), revision=1), second=100).record
+    assert limits(moved, 100, 150, 200, 3_799, 3_801) == [30_000, 35_000, 40_400, 40_400, None]
+    assert limits(moved, 4_999, 5_000, 5_600) == [None, 30_000, 30_000]
+    assert phases(moved, 100, 199, 200, 4_900, 5_000) == [
+        Phase.RAMPING_UP,
+        Phase.RAMPING_UP,
+        Phase.NOTIFIED,
+        Phase.PENDING,
+        Phase.HOLDING,
+    ]
+
+
+def test_an_event_moved_into_a_blackout_under_way_comes_back_within_its_ramp():
+    dark = replace(POLICY, blackouts=(Blackout(at(4_000), at(6_000), "launch week"),))
+    held = record(event((600, 2), ramp_up=s(100)))
+    later = event((600, 2), start=5_000, ramp_up=s(100), revision=1)
+    moved = take(held, later, second=100, policy=dark)
+    assert moved.opt is Opt.OUT
+    assert limits(moved.record, 100, 150, 200, 5_001) == [30_000, 35_000, 40_400, None]
+    assert phases(moved.record, 100, 200) == [Phase.RAMPING_UP, Phase.OPTED_OUT]
+
+
+def test_an_event_cut_short_into_the_past_comes_back_within_its_ramp():
+    held = record(event((600, 2), ramp_up=s(100)))
+    cut = take(held, event((120, 2), ramp_up=s(100), revision=1), second=300).record
+    assert limits(cut, 300, 350, 400) == [30_000, 35_000, 40_400]
+
+
+def test_an_event_that_is_moved_twice_on_its_way_back_never_jumps():
+    held = record(event((600, 2), ramp_up=s(100)))
+    once = take(held, event((600, 2), start=5_000, ramp_up=s(100), revision=1), second=100).record
+    twice = take(once, event((600, 1), start=6_000, ramp_up=s(100), revision=2), second=150).record
+    assert limits(twice, 150, 175, 200) == [35_000, 37_500, 40_400]
+
+
+def test_an_event_made_less_strict_under_way_rises_within_its_ramp():
+    held = record(event((600, 2), ramp_up=s(100)))
+    less = take(held, event((600, 1), ramp_up=s(100), revision=1), second=100).record
+    assert limits(less, 100, 150, 160, 599) == [30_000, 35_000, 36_000, 36_000]
+    same = take(held, event((900, 2), ramp_up=s(100), revision=1), second=100).record
+    assert same.way_back is None, "nothing was taken away"
+
+
+def test_an_event_that_is_over_and_called_anew_keeps_its_guard_against_a_rebound():
+    over = record(event((600, 2), ramp_up=s(100)))
+    anew = take(over, event((600, 2), start=9_000, revision=1), second=1_000).record
+    assert limits(anew, 1_000, 4_299, 4_301, 9_001) == [40_400, 40_400, None, 30_000]
+    assert phases(anew, 1_000) == [Phase.NOTIFIED]
+
+
+def test_prices_are_opted_in_and_of_unknown_signals_only_is_opted_out_with_the_reason():
+    assert take(None, event(kind=SignalKind.PRICE)).opt is Opt.IN
+    unknown = take(None, event(kind=SignalKind.OTHER))
+    assert unknown.opt is Opt.OUT
+    assert unknown.record.opt.by == "policy"
+    assert "none of its signals is known here" in unknown.record.opt.why
+    known = take(unknown.record, event(revision=1))
+    assert (known.verdict, known.opt) == (Verdict.MODIFIED, Opt.IN)
+
+
+def stopped(known, second):
+    return reconsidered(known, (PROGRAM,), replace(POLICY, stopped="fire drill"), at(second))
+
+
+def resumed(known, second, policy=POLICY):
+    return reconsidered(known, (PROGRAM,), policy, at(second))
+
+
+def test_an_operators_opt_in_stands_again_after_a_local_stop():
+    hasty = replace(POLICY, min_notice_s=600.0)
+    wanted = record(event(start=300), opt=operator(Opt.IN))
+    out = stopped(wanted, 20)
+    assert (out.opt.opt, out.opt.why) == (Opt.OUT, "local stop: fire drill")
+    assert resumed(out, 30, hasty) == wanted
+
+
+def test_what_an_operator_decides_during_a_local_stop_stands_after_it():
+    out = stopped(record(event(start=300), opt=operator(Opt.IN)), 20)
+    left = opted_out(replace(out, opt=operator(Opt.OUT, 25)), at(25))
+    assert resumed(left, 30).opt == operator(Opt.OUT, 25)
+
+
+def test_a_local_stop_leaves_what_the_operator_had_left_and_its_end_does_not_take_it_up():
+    left = opted_out(replace(record(event(start=300)), opt=operator(Opt.OUT, 10)), at(10))
+    assert stopped(left, 20) == left
+    assert resumed(left, 30) == left
+
+
 messages = st.lists(
     st.tuples(st.integers(0, 6), st.booleans(), st.integers(1, 3)), min_size=1, max_size=12
 )
@@ -190,3 +375,38 @@ def test_the_drawn_start_lies_within_the_window_and_survives_modification(draw, 
     ).record
     assert modified is not None
     assert modified.start_shift == first.start_shift
+
+
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(-600, 900),
+    st.sampled_from([30, 300, 900]),
+    st.integers(0, 60),
+    st.integers(1, 500),
+)
+def test_no_change_under_way_lets_the_site_rise_faster_than_the_events_end_would(
+    before, after, start, length, window, second
+):
+    """It comes back from the lower of both levels over 100 s, and so never rises by more a second."""
+    held = replace(record(event((600, before), ramp_up=s(100))), start_shift=s(30))
+    sent = event((length, after), start=start, ramp_up=s(100), revision=1, start_window=s(window))
+    changed = take(held, sent, second=second).record
+
+    def limit_w(of_record, passed):
+        asked = obligations_of(of_record, PROGRAM, POLICY.max_import_w, 40_000.0, 0.0)
+        ceiling = Timeline(asked).ceiling_at(at(second + passed))
+        return 40_000.0 if ceiling is None else ceiling.limit_w
+
+    most_w = (40_000 - {1: 36_000, 2: 30_000, 3: 12_000}[max(before, after)]) / 100 + 1e-6
+    line = [limit_w(held, 0), *(limit_w(changed, passed) for passed in range(130))]
+    assert all(later - sooner <= most_w for sooner, later in pairwise(line))
+
+
+@given(st.floats(0, 1, exclude_max=True), st.lists(st.integers(0, 3600), min_size=1, max_size=5))
+def test_the_drawn_start_never_lies_beyond_the_newest_window(draw, windows):
+    known = None
+    for revision, window in enumerate(windows):
+        known = take(known, event(revision=revision, start_window=s(window)), draw=draw).record
+        assert timedelta(0) <= known.start_shift <= s(window)
+        assert timedelta(0) <= known.end_shift <= s(window)

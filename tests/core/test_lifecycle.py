@@ -42,6 +42,18 @@ def test_cancelled_under_way_ramps_up_first():
     ]
 
 
+def test_pending_until_its_first_interval_though_it_has_started():
+    (signal,) = RAMPED.event.signals
+    later = replace(signal, intervals=(replace(signal.intervals[0], start=at(600)),))
+    assert phases(
+        replace(RAMPED, event=replace(RAMPED.event, signals=(later,))), 420, 540, 600
+    ) == [
+        Phase.PENDING,
+        Phase.RAMPING_DOWN,
+        Phase.HOLDING,
+    ]
+
+
 def test_cancelled_before_it_acts_is_over_at_once():
     assert phases(cancelled(RAMPED, at(10)), 10, 400) == [Phase.CANCELLED, Phase.CANCELLED]
 
@@ -82,3 +94,10 @@ def test_opted_out_by_policy_from_the_start():
         ended_by=Ending.OPTED_OUT,
     )
     assert phases(out, 0, 400, 2000) == [Phase.OPTED_OUT] * 3
+
+
+def test_an_event_knows_when_its_own_time_is_over():
+    shifted = replace(RAMPED, start_shift=s(7))
+    assert (shifted.starts_at, shifted.ends_at) == (at(307), at(907))
+    assert [shifted.is_past(at(second)) for second in (906, 907)] == [False, True]
+    assert not record(event((0, 2))).is_past(at(86_400 * 400))

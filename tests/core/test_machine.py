@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.core.agenda import LOOKAHEAD, Inputs
 from agent.core.decide import decide
 from agent.core.event import EventRecord, Opt, OptDecision
-from agent.core.intake import receive
+from agent.core.intake import missing_from, receive
 from agent.core.ledger import Instant, Lever, expired
 from agent.core.lifecycle import opted_in, opted_out
 from agent.core.memory import Memory
@@ -33,6 +33,7 @@ OTHER_W, IDLE_W = 1_000.0, 110.0
 POLICY = Policy(
     max_import_w=5_000.0, min_pause_s=5.0, dwell_s=3.0, rebound_guard_s=60.0, pending_lead_s=5
 )
+HASTY = replace(POLICY, min_notice_s=8.0)
 PROGRAMS = (replace(PROGRAM, baseline_window_s=20.0),)
 
 
@@ -53,6 +54,8 @@ class Site(RuleBasedStateMachine):
         self.meddled: set[str] = set()
         self.random = random.Random(1)
         self.plan_goals: list[float] = []
+        self.acted: set[tuple[str, str]] = set()
+        """Events that have really begun to act, and not only by the clock."""
         self.cycle()
 
     # What happens.
@@ -72,8 +75,12 @@ class Site(RuleBasedStateMachine):
         revision=st.integers(0, 3),
         cancelled=st.booleans(),
         test=st.sampled_from([False, False, False, True]),
+        window=st.sampled_from([0, 5, 5, 20]),
+        hasty=st.sampled_from([False, False, True]),
     )
-    def a_message_arrives(self, name, level, length, start, ramp, revision, cancelled, test):
+    def a_message_arrives(
+        self, name, level, length, start, ramp, revision, cancelled, test, window, hasty
+    ):
         sent = event(
             (length, level),
             start=self.second + start,
@@ -81,18 +88,29 @@ class Site(RuleBasedStateMachine):
             revision=revision,
             cancelled=cancelled,
             test=test,
-            start_window=s(5),
+            start_window=s(window),
             ramp_down=None if ramp is None else s(ramp),
             ramp_up=None if ramp is None else s(ramp),
         )
         known = self.records.get(sent.key)
-        taken = receive(known, sent, PROGRAMS, POLICY, self.now().at, self.random.random())
+        policy = HASTY if hasty else POLICY
+        taken = receive(known, sent, PROGRAMS, policy, self.now().at, self.random.random())
         if known is not None and revision < known.event.revision:
             assert taken.record is known
         if taken.record is not None:
-            if known is not None and known.event.start_window:
-                assert taken.record.start_shift == known.start_shift
+            assert taken.record.start_shift <= taken.record.event.start_window
+            if known is not None:
+                newest = taken.record.event.start_window
+                assert taken.record.start_shift == min(known.start_shift, newest)
             self.records[sent.key] = taken.record
+
+    @precondition(lambda self: self.records)
+    @rule(data=st.data())
+    def the_grid_lists_an_event_no_more(self, data):
+        gone = data.draw(st.sampled_from(sorted(self.records)))
+        listed = {key: r.event for key, r in self.records.items() if key != gone}
+        for record in missing_from(listed, self.records, "ven", self.now().at):
+            self.records[record.key] = record
 
     @precondition(lambda self: self.records)
     @rule(out=st.booleans())
@@ -177,11 +195,15 @@ class Site(RuleBasedStateMachine):
         before_w, before_plan = dict(self.world.limits_w), self.memory.plan
         decision = decide(self.memory, inputs, PROGRAMS, POLICY)
         for frozen in decision.agenda.frozen:
+            assert frozen.opt.opt is Opt.IN
+            assert frozen.ended_at is None
             self.records[frozen.key] = frozen
+            self.acted.add(frozen.key)
         self.world.carry_out(decision.actions, most)
         self.memory = decision.memory
         self.samples.append(Sample(shown.at, shown.meter.power_w, shown.meter.quality))
         self.check_plan(decision, inputs)
+        self.check_left_alone(decision)
         self.check_never_raised_blind(decision, inputs, before_w, before_plan)
 
     # What must hold.
@@ -200,6 +222,15 @@ class Site(RuleBasedStateMachine):
         for cap in plan.caps.values():
             assert POLICY.cap_floor_share * 700 <= cap.limit_w <= 700
             assert cap.reason
+
+    def check_left_alone(self, decision):
+        """Rules 8 and 9: what was left or cancelled asks for nothing, but to come back from acting."""
+        asking = {o.source.name for o in decision.agenda.timeline.obligations}
+        for key, record in self.records.items():
+            if record.ended_at is not None and key not in self.acted:
+                assert key[1] not in asking
+                phase = decision.agenda.phases[key]
+                assert phase.over, "left or cancelled at once"
 
     def check_never_raised_blind(self, decision, inputs, before_w, before_plan):
         """Rule 4: with the meter lost and an event in force, nothing rises unless its limit does."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -84,6 +85,45 @@ def test_steps_follow_the_intervals():
     ]
 
 
+def late_first(first, *later, **changes):
+    """An event of 600 s whose only signal begins with an interval at `first`."""
+    edges = (first, *later, 600)
+    pieces = tuple(Interval(at(a), at(b), 2.0) for a, b in pairwise(edges))
+    return event((600, 2), signals=(Signal(SignalKind.LEVEL, "level", "1", pieces),), **changes)
+
+
+def test_an_event_whose_first_interval_begins_later_asks_for_nothing_before_it():
+    assert limits(record(late_first(300)), 0, 50, 299, 300, 599) == [
+        None,
+        None,
+        None,
+        30_000,
+        30_000,
+    ]
+
+
+def test_the_ramp_leads_to_the_first_interval_or_starts_with_it():
+    before = record(late_first(300, ramp_down=s(20)), start_shift=s(5))
+    assert limits(before, 200, 284, 285, 295, 305) == [None, None, 40_000, 35_000, 30_000]
+    after = record(late_first(300, ramp_down=s(-20)))
+    assert limits(after, 299, 300, 310, 320) == [None, 40_000, 35_000, 30_000]
+    window = window_of(after, PROGRAM)
+    assert (window.ramp_from, window.hold_from) == (at(300), at(320))
+
+
+def test_a_normal_level_or_a_price_before_the_first_ask_limits_nothing():
+    assert limits(record(event((300, 0), (300, 2))), 0, 299, 300) == [None, None, 30_000]
+    price = Signal(SignalKind.PRICE, "price", "", (Interval(at(0), at(600), 0.3),))
+    both = late_first(300)
+    both = replace(both, signals=(price, *both.signals))
+    assert limits(record(both), 0, 299, 300) == [None, None, 30_000]
+
+
+def test_an_event_that_ended_without_a_baseline_never_acted_and_has_no_way_back():
+    early = record(event((600, 2), ramp_up=s(60)), baseline_w=None, ended_at=at(300))
+    assert limits(early, 0, 300, 330) == [None] * 3
+
+
 def test_an_open_ended_event_holds_until_it_is_ended():
     endless = record(event((0, 2)))
     assert limits(endless, 0, 10_000_000) == [30_000, 30_000]
@@ -121,8 +161,9 @@ def test_a_limit_above_the_level_before_lets_the_site_grow_up_to_it():
     ]
 
 
-def test_prices_and_unknown_signals_shed_nothing():
-    assert limits(record(event((600, 250.0), kind=SignalKind.OTHER)), 10) == [None]
+@pytest.mark.parametrize("kind", [SignalKind.PRICE, SignalKind.OTHER])
+def test_prices_and_unknown_signals_shed_nothing(kind):
+    assert limits(record(event((600, 250.0), kind=kind)), 10) == [None]
 
 
 def test_test_events_shed_only_where_the_program_says_so():

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from agent.core.event import Ending, EventRecord, Opt, OptDecision
+from agent.core.event import Baseline, Ending, EventRecord, Opt, OptDecision
 from agent.core.intake import Verdict
 from agent.core.lifecycle import opted_out
 from agent.core.policy import Policy
@@ -89,12 +89,29 @@ async def test_rule_19_mixed_events_are_answered_one_by_one(vtn, running_rig):
         "good": (200, "optIn"),
         "nan": (454, "optOut"),
         "alien": (462, "optOut"),
-        "novel": (460, "optOut"),
+        "novel": (200, "optOut"),
         "huge": (454, "optOut"),
         "also good": (200, "optIn"),
     }
-    assert {key[1] for key in running_rig.book.records} == {"good", "also good"}
-    assert running_rig.ven.link().rejected == 4
+    assert {key[1] for key in running_rig.book.records} == {"good", "novel", "also good"}
+    assert running_rig.ven.link().rejected == 3
+
+
+async def test_an_event_of_unknown_signals_only_is_kept_with_all_it_says_and_opted_out_of(
+    vtn, running_rig
+):
+    """V29: no fault to report, and nothing the utility could count on."""
+    novel = wire.event(signals=[wire.signal("x-coffee", "level", [wire.interval(7)])])
+    for _ in range(2):
+        assert (await delivered(vtn, running_rig, novel))["ev-1"][:2] == (200, "optOut")
+    record = running_rig.record()
+    (signal,) = record.event.signals
+    assert (signal.name, [i.value for i in signal.intervals]) == ("x-coffee level", [7])
+    assert "none of its signals is known here" in record.opt.why
+    assert running_rig.ven.link().rejected == 0
+    prices = wire.event("prices", signals=[wire.signal("ELECTRICITY_PRICE", "price")])
+    answers = await delivered(vtn, running_rig, novel, prices)
+    assert answers["prices"][:2] == (200, "optIn")
 
 
 async def test_a_fault_of_ours_in_one_event_costs_that_event_alone(vtn, running_rig, monkeypatch):
@@ -327,11 +344,22 @@ async def test_rules_30_and_65_the_start_is_drawn_once_and_kept(vtn, running_rig
         vtn, running_rig, wire.event(revision=1, start=NOON + HOUR, start_after="PT10M")
     )
     assert running_rig.record().start_shift == shift
+    running_rig.clock.leap(HOUR.total_seconds() + 600)
+    baseline = Baseline(1e5, 1e5, "mean of the 15 min before", running_rig.clock.now())
+    running_rig.book.put(replace(running_rig.record(), baseline=baseline))
     await delivered(
         vtn, running_rig, wire.event(revision=2, start_after="PT10M", status="cancelled")
     )
     record = running_rig.record()
     assert record.ended_at == running_rig.clock.now() + record.end_shift
+    assert record.end_shift == shift
+
+
+async def test_rule_65_what_is_cancelled_before_its_drawn_start_ends_at_once(vtn, running_rig):
+    await delivered(vtn, running_rig, wire.event(start=NOON + HOUR, start_after="PT10M"))
+    cancelled = wire.event(revision=1, start=NOON + HOUR, start_after="PT10M", status="cancelled")
+    await delivered(vtn, running_rig, cancelled)
+    assert running_rig.record().ended_at == running_rig.clock.now()
 
 
 async def test_rule_47_an_unending_event_is_taken_as_such(vtn, running_rig):

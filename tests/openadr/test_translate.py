@@ -59,8 +59,8 @@ def refused(xml: str) -> RejectedEvent:
         ("LOAD_CONTROL", "x-loadControlLevelOffset", "", -1, SignalKind.LEVEL_OFFSET, -1, "1"),
         ("LOAD_CONTROL", "x-loadControlPercentOffset", "", -25, SignalKind.PERCENT_OFFSET, -25, "1"),
         ("LOAD_CONTROL", "x-loadControlSetpoint", wire.power_real("k"), 9, SignalKind.SETPOINT, 9e3, "W"),
-        ("ELECTRICITY_PRICE", "price", "", 0.31, SignalKind.OTHER, 0.31, ""),
-        ("DEMAND_CHARGE", "priceRelative", "", -3, SignalKind.OTHER, -3, ""),
+        ("ELECTRICITY_PRICE", "price", "", 0.31, SignalKind.PRICE, 0.31, ""),
+        ("DEMAND_CHARGE", "priceRelative", "", -3, SignalKind.PRICE, -3, ""),
     ],
 )  # fmt: skip
 def test_signals_are_translated_with_their_units(
@@ -142,10 +142,10 @@ def test_absurd_values_are_refused_with_what_and_where(name, kind, item, value, 
         wire.signal("SIMPLE", "price"),
     ],
 )
-def test_an_event_of_which_nothing_is_understood_is_refused_as_unsupported(signal):
-    event = refused(wire.event(signals=[signal]))
-    assert event.code is Code.SIGNAL_NOT_SUPPORTED
-    assert "none of its signals is supported" in event.why
+def test_an_event_of_which_nothing_is_understood_is_kept_to_be_shown(signal):
+    event = accepted(wire.event(signals=[signal]))
+    assert [s.kind for s in event.signals] == [SignalKind.OTHER]
+    assert not event.understood
 
 
 @pytest.mark.parametrize("known", [wire.simple(1), wire.signal("ELECTRICITY_PRICE", "price")])
@@ -153,6 +153,19 @@ def test_unknown_signals_beside_a_known_one_are_kept_and_shed_nothing(known):
     event = accepted(wire.event(signals=[wire.signal("x-coffee", "level"), known]))
     assert event.signals[0].kind is SignalKind.OTHER
     assert event.signals[0].name == "x-coffee level"
+    assert event.understood
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        wire.signal("x-coffee", "level", [wire.interval("NaN")]),
+        wire.signal("x-coffee", "level", item=wire.power_real("kilo")),
+        wire.signal("x-coffee", "level", []),
+    ],
+)
+def test_a_malformed_unknown_signal_is_refused_all_the_same(broken):
+    assert refused(wire.event(signals=[broken])).code is Code.INVALID_DATA
 
 
 def test_the_fields_of_an_event_come_over():

@@ -112,7 +112,7 @@ class EventReceiver:
             if key[0] == self._settings.name
             and record.event.response_required
             and record.ended_by is not Ending.CANCELLED
-            and not _over(record, now)
+            and not record.is_past(now)
             and told.get(key[1]) != _told(_answer(record, record.event.revision))
         )
 
@@ -283,11 +283,6 @@ def _answer(record: EventRecord, revision: int) -> EventAnswer:
 
 def _told(answer: EventAnswer) -> Answer:
     return Answer(answer.event_id, answer.revision, answer.opt)
-
-
-def _over(record: EventRecord, now: datetime) -> bool:
-    duration = record.event.duration
-    return duration is not None and record.event.starts_at + record.start_shift + duration <= now
 
 
 def _describe(verdict: Verdict, record: EventRecord) -> str:
