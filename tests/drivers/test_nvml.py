@@ -23,7 +23,7 @@ from drivers.gpu.base import GpuHealth, LimitSetpoint
 from drivers.gpu.nvml import NvmlGpus
 from drivers.outcome import Result
 from drivers.registry import build_gpu, parse_settings
-from drivers.gpu.nvml_worker import Worker, answers
+from drivers.worker import Worker, answers
 from tests.drivers import nvml_stub as codes
 from tests.drivers.gpu_rigs import nvml_rig, wait_for_threads
 from tests.drivers.gpu_rigs import nvml_stub as loaded_stub
