@@ -32,8 +32,6 @@ class Outcome:
     result: Result
     detail: str = ""
     """One sentence for the operator; empty when applied."""
-    held_w: float | None = None
-    """For a power limit: the limit that binds, read back after the command, W; None when unknown."""
 
     @property
     def ok(self) -> bool:

@@ -6,7 +6,6 @@ recorded with who, when and why. Opting out and the local stop win over everythi
 """
 
 import asyncio
-import grp
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,7 @@ class Console:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Reply:
         try:
-            who = _caller(writer.get_extra_info("socket"))
+            who = await _caller(writer.get_extra_info("socket"))
             async with asyncio.timeout(5.0):
                 line = await reader.readline()
             request = json.loads(line)
@@ -139,6 +139,10 @@ class Console:
     async def _opt(self, request: Reply, opt: Opt, who: str, why: str) -> Reply:
         record = self._find(str(request.get("event", "")), request.get("ven"))
         now = self._clock.now()
+        if _over(record, now):
+            raise CommandError(
+                f"event {record.event.event_id!r} is over: opting {opt} would change nothing"
+            )
         decided = replace(record, opt=OptDecision(opt, f"operator {who}", now, why))
         changed = opted_out(decided, now) if opt is Opt.OUT else opted_in(decided)
         line = AuditLine(now, who, f"opt {opt} of event {record.event.event_id}", why)
@@ -193,23 +197,37 @@ class Console:
         return found[0]
 
 
+def _over(record: EventRecord, now: datetime) -> bool:
+    """Whether an event has ended, or was cancelled, even for a site that took part in it to the end."""
+    event, taken = record.event, opted_in(record)
+    ends = [] if taken.ended_at is None else [taken.ended_at]
+    if event.duration is not None:
+        ends.append(event.starts_at + record.start_shift + event.duration)
+    return any(now >= end for end in ends)
+
+
 def _deed(line: AuditLine) -> Reply:
     return {"at": line.at.isoformat(), "who": line.who, "what": line.what, "why": line.why}
 
 
-def _caller(connection: socket.socket) -> str:
+async def _caller(connection: socket.socket) -> str:
     """The caller's user name, if it may command us. Raises `CommandError` when it may not."""
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
     _, uid, gid = _PEER.unpack(raw)
-    try:
-        user = pwd.getpwuid(uid)
-        name, groups = user.pw_name, {user.pw_gid, gid}
-        groups |= {g.gr_gid for g in grp.getgrall() if name in g.gr_mem}
-    except KeyError:
-        name, groups = str(uid), {gid}
+    # The system may have to ask a directory server, which takes its time.
+    name, groups = await asyncio.to_thread(_identity, uid, gid)
     if uid not in (0, os.geteuid()) and os.getegid() not in groups:
         raise CommandError(f"user {name} may not command this agent")
     return name
+
+
+def _identity(uid: int, gid: int) -> tuple[str, set[int]]:
+    """A user's name and groups, as far as the system knows the user. May block."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return str(uid), {gid}
+    return user.pw_name, {gid, *os.getgrouplist(user.pw_name, user.pw_gid)}
 
 
 async def _answers(path: Path) -> bool:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from agent.clock import Clock
 from agent.control import account
 from agent.control.actuator import Actuator, Report
-from agent.control.equipment import Equipment
+from agent.control.equipment import LISTING_PATIENCE_S, Equipment
 from agent.control.keeper import Keeper
 from agent.core import problems
 from agent.core.agenda import Inputs
@@ -100,8 +100,10 @@ class Controller:
 
     async def step(self) -> Picture:
         """One cycle; returns its picture after it is published."""
+        begun = self._clock.instant()
+        snapshot, jobs_listed = await self._equipment.observe(begun.at, LISTING_PATIENCE_S)
+        # A driver may have taken its time: what is decided must fit the moment it is carried out.
         now = self._clock.instant()
-        snapshot, jobs_listed = await self._equipment.observe(now.at)
         stop = self._keeper.stop
         inputs = Inputs(
             now=now,
@@ -118,7 +120,7 @@ class Controller:
         await self._keeper.freeze(decision.agenda.frozen)
         self._count_drifts(decision.memory)
         self._memory = learn(decision.memory, report.feedback, now.boot_s)
-        picture = await self._draw(decision, inputs, report)
+        picture = await self._draw(decision, inputs, report, begun.boot_s)
         account.log_changes(self._picture, picture, report)
         if self._tidied_at is None or now.at - self._tidied_at >= TIDY_PERIOD:
             await self._keeper.tidy(now.at)
@@ -127,7 +129,9 @@ class Controller:
         self._publish(picture)
         return picture
 
-    async def _draw(self, decision: Decision, inputs: Inputs, report: Report) -> Picture:
+    async def _draw(
+        self, decision: Decision, inputs: Inputs, report: Report, begun_s: float
+    ) -> Picture:
         """The picture of a cycle that was just carried out."""
         now = inputs.now
         power_w = site_power(inputs.snapshot, decision.memory.estimates)
@@ -148,7 +152,7 @@ class Controller:
             ledger=self._keeper.entries,
             problems=self._problems(decision, inputs, report),
             stop=self._keeper.stop,
-            cycle_s=max(0.0, self._clock.instant().boot_s - now.boot_s),
+            cycle_s=max(0.0, self._clock.instant().boot_s - begun_s),
         )
         self._counters = account.count(self._counters, self._picture, picture, report)
         return replace(picture, counters=self._counters)

@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar
+from itertools import chain
 
+from agent.control.caller import DRIVER_TIMEOUT_S, Caller
+from agent.control.engine import JobsEngine
 from agent.core.policy import Policy, classify
 from agent.core.site import (
     Gpu,
@@ -17,7 +19,7 @@ from agent.core.site import (
     Workload,
     WorkloadState,
 )
-from drivers.errors import DriverError, UnavailableError
+from drivers.errors import DriverError
 from drivers.gpu.base import GpuDriver, GpuInfo, GpuReading, LimitSetpoint
 from drivers.jobs.base import Job, JobsDriver
 from drivers.meter.base import Meter, MeterReading, Quality
@@ -25,10 +27,9 @@ from drivers.outcome import Outcome, Result
 
 log = logging.getLogger(__name__)
 
-DRIVER_TIMEOUT_S = 8.0
-"""Longest a driver may take for one call, whatever its own timeouts are: a cycle must go on."""
-
-T = TypeVar("T")
+LISTING_PATIENCE_S = 0.5
+"""How long a cycle waits for what jobs there are before it goes by what was listed last: an engine
+answers in milliseconds, or it may take seconds."""
 
 
 class Equipment:
@@ -41,23 +42,33 @@ class Equipment:
         self._jobs = tuple(jobs)
         self._meter = meter
         self._policy = policy
+        self._caller = Caller()
         self._infos: tuple[GpuInfo, ...] = ()
-        self._listed: dict[JobsDriver, tuple[Job, ...]] = {}
-        self._owners: dict[str, JobsDriver] = {}
+        self._engines: tuple[JobsEngine, ...] = ()
 
     async def open(self) -> None:
-        """Reach every driver. Raises `DriverError` for the first that cannot be reached."""
+        """Reach every driver, and list the jobs once so that the first cycle knows them.
+
+        Raises `DriverError` for the first driver that cannot be reached.
+        """
         await self._gpus.open()
         for driver in self._jobs:
             await driver.open()
         await self._meter.open()
         self._infos = tuple(await self._gpus.list())
+        self._engines = tuple(JobsEngine(driver, self._caller) for driver in self._jobs)
+        await self._list_workloads(DRIVER_TIMEOUT_S)
 
-    async def observe(self, at: datetime) -> tuple[Snapshot, bool]:
-        """One snapshot, and whether every jobs engine answered."""
-        readings, blind_gpus = await self._read_gpus(at)
-        (workloads, blind_jobs), meter = await asyncio.gather(
-            self._list_workloads(), self._read_meter(readings, at)
+    async def observe(
+        self, at: datetime, patience_s: float = DRIVER_TIMEOUT_S
+    ) -> tuple[Snapshot, bool]:
+        """One snapshot, and whether what the jobs engines listed can be relied on.
+
+        Waits `patience_s` for the jobs engines at the longest. What one listed before counts for one
+        that takes longer, and for some seconds is not too old to rely on.
+        """
+        (workloads, blind_jobs), (readings, blind_gpus, meter) = await asyncio.gather(
+            self._list_workloads(patience_s), self._read(at)
         )
         blind = (*blind_gpus, *blind_jobs)
         gpus = tuple(_gpu(info, readings.get(info.uuid)) for info in self._infos)
@@ -67,93 +78,76 @@ class Equipment:
     async def set_limits(self, limits: Mapping[str, tuple[float, float]]) -> Sequence[Outcome]:
         """Set power limits: by GPU its limit, W, and lease, s."""
         setpoints = [LimitSetpoint(uuid, *limit) for uuid, limit in limits.items()]
-        return await _answered(self._gpus.set_limits(setpoints), list(limits))
+        try:
+            return await self._caller.ask(
+                "the GPU driver", lambda: self._gpus.set_limits(setpoints)
+            )
+        except DriverError as error:
+            return [Outcome(uuid, Result.LOST, str(error)) for uuid in limits]
 
     async def pause(self, job_ids: Sequence[str]) -> Sequence[Outcome]:
         """Pause workloads through the engines that listed them."""
-        return await self._command(job_ids, lambda driver, ids: driver.pause(ids))
+        return await self._bring(job_ids, paused=True)
 
     async def resume(self, job_ids: Sequence[str]) -> Sequence[Outcome]:
         """Resume workloads through the engines that listed them."""
-        return await self._command(job_ids, lambda driver, ids: driver.resume(ids))
+        return await self._bring(job_ids, paused=False)
 
     async def close(self) -> None:
         """Let go of every driver; changes nothing on the devices."""
-        for close in (self._gpus.close, *(d.close for d in self._jobs), self._meter.close):
+        for engine in self._engines:
+            engine.stop()
+        drivers: tuple[GpuDriver | JobsDriver | Meter, ...] = (self._gpus, *self._jobs, self._meter)
+        for driver in drivers:
             try:
-                await close()
+                await self._caller.ask(f"closing {type(driver).__name__}", driver.close)
             except DriverError as error:
-                log.warning("closing a driver: %s", error)
+                log.warning("%s", error)
 
-    async def _read_gpus(self, at: datetime) -> tuple[dict[str, GpuReading], tuple[str, ...]]:
+    async def _read(
+        self, at: datetime
+    ) -> tuple[Mapping[str, GpuReading], tuple[str, ...], MeterSample]:
+        """The GPUs' readings, what of them is blind, and the meter, which may be computed from them."""
+        blind: tuple[str, ...] = ()
         try:
-            readings = await _in_time(self._gpus.read())
+            read = await self._caller.ask("the GPU driver", self._gpus.read)
         except DriverError as error:
-            return {}, (f"GPUs: {error}",)
-        return {reading.uuid: reading for reading in readings}, ()
+            read, blind = (), (f"GPUs: {error}",)
+        readings = {reading.uuid: reading for reading in read}
+        return readings, blind, await self._read_meter(readings, at)
 
-    async def _list_workloads(self) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
-        """What the engines list; of an engine that does not answer, what it listed last."""
-        blind = []
-        for driver in self._jobs:
-            try:
-                jobs = tuple(await _in_time(driver.list()))
-            except DriverError as error:
-                blind.append(f"jobs: {error}")
-                continue
-            self._listed[driver] = jobs
-            self._owners.update((job.job_id, driver) for job in jobs)
-        listed = [job for driver in self._jobs for job in self._listed.get(driver, ())]
-        return tuple(self._workload(job) for job in listed), tuple(blind)
+    async def _list_workloads(
+        self, patience_s: float
+    ) -> tuple[tuple[Workload, ...], tuple[str, ...]]:
+        """What the engines list, all asked at the same time, and which of them are blind."""
+        await asyncio.gather(*(engine.look(patience_s) for engine in self._engines))
+        workloads = tuple(self._workload(job) for engine in self._engines for job in engine.jobs)
+        return workloads, tuple(f"jobs: {engine.blind}" for engine in self._engines if engine.blind)
 
     async def _read_meter(self, readings: Mapping[str, GpuReading], at: datetime) -> MeterSample:
         ordered = [readings[info.uuid] for info in self._infos if info.uuid in readings]
         if len(ordered) < len(self._infos):
             return MeterSample(at, None, MeterQuality.BAD, "not every GPU could be read")
         try:
-            return _meter_sample(await _in_time(self._meter.read(ordered)))
+            reading = await self._caller.ask("the meter", lambda: self._meter.read(ordered))
         except DriverError as error:
             return MeterSample(at, None, MeterQuality.BAD, str(error))
+        return _meter_sample(reading)
 
-    async def _command(
-        self,
-        job_ids: Sequence[str],
-        command: Callable[[JobsDriver, Sequence[str]], Awaitable[Sequence[Outcome]]],
-    ) -> list[Outcome]:
+    async def _bring(self, job_ids: Sequence[str], *, paused: bool) -> list[Outcome]:
         outcomes = [
-            Outcome(job_id, Result.LOST, f"no jobs engine knows {job_id}")
+            Outcome(job_id, Result.LOST, f"no jobs engine lists {job_id}")
             for job_id in job_ids
-            if job_id not in self._owners
+            if not any(engine.lists(job_id) for engine in self._engines)
         ]
-        for driver in self._jobs:
-            ids = [job_id for job_id in job_ids if self._owners.get(job_id) is driver]
-            if ids:
-                outcomes += await _answered(command(driver, ids), ids)
-        return outcomes
+        owned = [(e, [job_id for job_id in job_ids if e.lists(job_id)]) for e in self._engines]
+        brought = await asyncio.gather(*(e.bring(ids, paused=paused) for e, ids in owned if ids))
+        return [*outcomes, *chain.from_iterable(brought)]
 
     def _workload(self, job: Job) -> Workload:
         kind, terms = classify(job.name, job.labels, self._policy)
         state = WorkloadState(job.state.value)
         return Workload(job.job_id, job.name, kind, terms, tuple(job.gpus), state, job.since)
-
-
-async def _answered(
-    command: Awaitable[Sequence[Outcome]], keys: Sequence[str]
-) -> Sequence[Outcome]:
-    """A driver that fails as a whole has failed for each."""
-    try:
-        return await _in_time(command)
-    except DriverError as error:
-        return [Outcome(key, Result.LOST, str(error)) for key in keys]
-
-
-async def _in_time(call: Awaitable[T]) -> T:
-    """A driver's answer. Raises `DriverError` when there is none in time."""
-    try:
-        async with asyncio.timeout(DRIVER_TIMEOUT_S):
-            return await call
-    except TimeoutError:
-        raise UnavailableError(f"a driver gave no answer within {DRIVER_TIMEOUT_S:.0f} s") from None
 
 
 def _gpu(info: GpuInfo, reading: GpuReading | None) -> Gpu:

@@ -18,9 +18,9 @@ from pydantic import AfterValidator, Field
 from drivers.errors import SettingsError, UnavailableError
 from drivers.gpu.base import GpuDriver, GpuHealth, GpuInfo, GpuReading, LimitSetpoint
 from drivers.gpu.nvml_device import Device, Fault, find_gpu, start_nvml, stop_nvml
-from drivers.gpu.nvml_worker import Worker, answers
 from drivers.outcome import Outcome, Result
 from drivers.settings import DriverSettings
+from drivers.worker import Worker, answers
 
 _log = logging.getLogger(__name__)
 

@@ -228,8 +228,7 @@ class Device:
                 return self._outcome(Result.UNSUPPORTED, f"{self.where}: {_UNSUPPORTED}")
             return self._outcome(Result.LOST, self._failed(error).detail)
         binding_mw = requested_mw if enforced_mw is None else enforced_mw
-        result, detail = self._judge(asked_mw, requested_mw, binding_mw, refusal)
-        return self._outcome(result, detail, held_w=binding_mw / 1000)
+        return self._outcome(*self._judge(asked_mw, requested_mw, binding_mw, refusal))
 
     def _judge(
         self, asked_mw: int, requested_mw: int, binding_mw: int, refusal: Any
@@ -258,8 +257,8 @@ class Device:
             )
         return Result.APPLIED, ""
 
-    def _outcome(self, result: Result, detail: str, held_w: float | None = None) -> Outcome:
-        return Outcome(self.info.uuid, result, detail, held_w)
+    def _outcome(self, result: Result, detail: str) -> Outcome:
+        return Outcome(self.info.uuid, result, detail)
 
     def _out_of_range(self, limit_w: float) -> str:
         low, high = self.info.min_limit_w, self.info.max_limit_w

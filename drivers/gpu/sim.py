@@ -92,20 +92,18 @@ class SimGpus:
         if gpu.fault in ("lost", "hung"):
             return Outcome(uuid, Result.LOST, f"GPU {uuid} does not answer")
         if gpu.fault == "denied":
-            return Outcome(
-                uuid, Result.REFUSED, f"no permission to set the limit of GPU {uuid}", gpu.limit_w
-            )
+            return Outcome(uuid, Result.REFUSED, f"no permission to set the limit of GPU {uuid}")
         if not spec.min_limit_w <= setpoint.limit_w <= spec.max_limit_w:
             text = (
                 f"{setpoint.limit_w:g} W is outside what GPU {uuid} allows "
                 f"({spec.min_limit_w:g} to {spec.max_limit_w:g} W)"
             )
-            return Outcome(uuid, Result.REFUSED, text, gpu.limit_w)
+            return Outcome(uuid, Result.REFUSED, text)
         self._site.change_gpu(uuid, lambda g: replace(g, limit_w=setpoint.limit_w))
         if gpu.out_of_band_w is not None and gpu.out_of_band_w < setpoint.limit_w:
             text = f"GPU {uuid} is held at {gpu.out_of_band_w:g} W out of band"
-            return Outcome(uuid, Result.CLAMPED, text, gpu.out_of_band_w)
-        return Outcome(uuid, Result.APPLIED, held_w=setpoint.limit_w)
+            return Outcome(uuid, Result.CLAMPED, text)
+        return Outcome(uuid, Result.APPLIED)
 
 
 if TYPE_CHECKING:

@@ -39,7 +39,10 @@ class JobsDriver(Protocol):
     """Pausing and resuming through one engine.
 
     An outcome of `APPLIED` to `pause` means the job is confirmed stopped, not that a command was
-    sent; power stays the last word. A job id that is not listed is `LOST`.
+    sent; power stays the last word. A job id that was never listed is `LOST`.
+
+    A call that takes long is cancelled, and made again later: an engine that hangs for an hour must
+    not cost a thread or a connection each time.
     """
 
     async def open(self) -> None:
@@ -49,10 +52,14 @@ class JobsDriver(Protocol):
         """All jobs this driver may touch, ordered by id."""
 
     async def pause(self, job_ids: Sequence[str]) -> Sequence[Outcome]:
-        """Pause jobs; pausing a paused job is `APPLIED`. One outcome a job, in their order."""
+        """Pause jobs; a paused one is `APPLIED`, one that has ended `LOST`. One outcome a job, in their
+        order.
+        """
 
     async def resume(self, job_ids: Sequence[str]) -> Sequence[Outcome]:
-        """Resume jobs; resuming a running job is `APPLIED`. One outcome a job, in their order."""
+        """Resume jobs; one that runs is `APPLIED`, and so is one that has ended, once nothing of a
+        pause is left on what starts in its place. One outcome a job, in their order.
+        """
 
     async def close(self) -> None:
         """Let go of the engine. Changes no job."""

@@ -5,24 +5,30 @@ clocks of the world run on meanwhile: collectives and leases of a halted job tim
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from drivers.errors import SettingsError
+from drivers.errors import SettingsError, UnavailableError
 from drivers.jobs.base import Job, JobsDriver, JobState
-from drivers.jobs.halt import Freezer, Halt, ProcessGroup
+from drivers.jobs.halt import Freezer, Halt, ProcessGroup, Rejection
 from drivers.jobs.proc import Processes
 from drivers.outcome import Outcome, Result
 from drivers.settings import DriverSettings
+from drivers.worker import Worker, answers
 
 FIRST_LOOK_S = 0.001
 LAST_LOOK_S = 0.05
 """How often an order is checked while it is carried out: a freeze takes about a millisecond, or as
 long as the slowest system call of the job."""
+KERNEL_S = 2.0
+"""How long one look or order, which takes the kernel a millisecond, is waited for."""
+
+T = TypeVar("T")
 
 
 def _below_root(path: PurePosixPath) -> PurePosixPath:
@@ -59,6 +65,9 @@ class CgroupJobs:
 
     An order that is not seen carried out within the timeout is `LOST` and stays given: the kernel
     may still carry it out, and the list tells when it has.
+
+    All looks and orders are made on one thread of the driver's own, as any of them may hang (a pid
+    file on a dead mount, a kernel in trouble): while one does, nothing else is asked of the host.
     """
 
     class Settings(DriverSettings):
@@ -84,18 +93,23 @@ class CgroupJobs:
         self._jobs = {f"cgroup:{job.name}": job for job in settings.job}
         self._halts = {job_id: _halt(settings.root, job) for job_id, job in self._jobs.items()}
         self._since: dict[str, tuple[JobState, datetime | None]] = {}
+        self._worker: Worker | None = None
 
     async def open(self) -> None:
         """Look at each job once. Raises `SettingsError` when `root` is no cgroup version 2 tree."""
+        self._worker = Worker("jobs")
         if any(job.cgroup for job in self._settings.job):
             controllers = self._settings.root / "cgroup.controllers"
-            if not await asyncio.to_thread(controllers.exists):
+            if not await self._ask(controllers.exists):
                 raise SettingsError(f"root: {self._settings.root} is no cgroup version 2 tree")
         await self.list()
 
     async def list(self) -> Sequence[Job]:
-        """The jobs of the settings; one whose cgroup or process is gone is `ENDED`."""
-        states = await asyncio.to_thread(self._states)
+        """The jobs of the settings; one whose cgroup or process is gone is `ENDED`.
+
+        Raises `UnavailableError` while the host does not answer.
+        """
+        states = await self._ask(self._states)
         return [self._job(job_id, states[job_id]) for job_id in sorted(self._jobs)]
 
     async def pause(self, job_ids: Sequence[str]) -> Sequence[Outcome]:
@@ -107,29 +121,48 @@ class CgroupJobs:
         return await asyncio.gather(*(self._bring(job_id, paused=False) for job_id in job_ids))
 
     async def close(self) -> None:
-        """Nothing to let go of; a paused job stays paused."""
+        """End the thread; a paused job stays paused."""
+        if self._worker is not None:
+            self._worker.stop()
 
     async def _bring(self, job_id: str, *, paused: bool) -> Outcome:
         halt = self._halts.get(job_id)
         if halt is None:
             return Outcome(job_id, Result.LOST, f"there is no job {job_id} in the settings")
+        try:
+            rejection = await self._carry_out(job_id, halt, paused)
+        except (UnavailableError, OSError) as error:
+            rejection = Rejection(Result.LOST, f"job {job_id}: {error}")
+        if rejection is None:
+            return Outcome(job_id, Result.APPLIED)
+        return Outcome(job_id, rejection.result, rejection.detail)
+
+    async def _carry_out(self, job_id: str, halt: Halt, paused: bool) -> Rejection | None:
+        """Give an order and look until it is carried out; why it is not, when not in time."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.timeout_s
-        rejection = await asyncio.to_thread(halt.order, paused)
+        rejection = await self._ask(partial(halt.order, paused))
         look_s = FIRST_LOOK_S
         while rejection is None:
-            state = await asyncio.to_thread(halt.state, Processes())
+            state = await self._ask(lambda: halt.state(Processes()))
             if state is JobState.ENDED:
-                return Outcome(job_id, Result.LOST, f"job {job_id} has ended")
+                return Rejection(Result.LOST, f"job {job_id} has ended") if paused else None
             if (state is JobState.PAUSED) is paused:
                 self._note(job_id, state, datetime.now(UTC))
-                return Outcome(job_id, Result.APPLIED)
+                return None
             if loop.time() >= deadline:
-                rejection = await asyncio.to_thread(halt.excuse, paused)
-                break
+                return await self._ask(partial(halt.excuse, paused))
             await asyncio.sleep(look_s)
             look_s = min(2 * look_s, LAST_LOOK_S)
-        return Outcome(job_id, rejection.result, rejection.detail)
+        return rejection
+
+    async def _ask(self, call: Callable[[], T]) -> T:
+        """What a call that may hang returns. Raises `UnavailableError` when it does."""
+        assert self._worker is not None, "not open"
+        [answer] = await answers([self._worker.submit(lambda: (call(),))], KERNEL_S)
+        if answer is None:
+            raise UnavailableError(f"this host told nothing of its jobs within {KERNEL_S:g} s")
+        return answer[0]
 
     def _states(self) -> Mapping[str, JobState]:
         processes = Processes()

@@ -28,13 +28,16 @@ class Rejection:
 
 
 class Halt(Protocol):
-    """One way to halt one job. Every method may block on the kernel for a moment."""
+    """One way to halt one job. Every method may block on the kernel, on a sick host for long."""
 
     def state(self, processes: Processes) -> JobState:
         """What the job is seen to do; running when it cannot be seen whether it is halted."""
 
     def order(self, paused: bool) -> Rejection | None:
-        """Ask for the job to be halted or let go; None when the kernel took the order."""
+        """Ask for the job to be halted or let go; None when the kernel took the order.
+
+        One that has ended can be let go: what halted it, if anything still does, is taken away.
+        """
 
     def excuse(self, paused: bool) -> Rejection:
         """Why an order that was taken is not seen to be carried out."""
@@ -63,7 +66,10 @@ class Freezer:
         return JobState.PAUSED if "frozen 1" in events else JobState.RUNNING
 
     def order(self, paused: bool) -> Rejection | None:
-        """Write `cgroup.freeze`. An ended job is not frozen: whatever starts there next would be."""
+        """Write `cgroup.freeze`. An ended job is not frozen: whatever starts there next would be.
+
+        Letting go of an ended job thaws its cgroup for the same reason.
+        """
         if paused and self._holds_this_process():
             detail = f"pausing cgroup {self._directory} would halt flexload itself"
             return Rejection(Result.REFUSED, detail)
@@ -76,7 +82,7 @@ class Freezer:
             finally:
                 os.close(file)
         except OSError as error:
-            return self._rejection(error)
+            return self._rejection(error, paused)
         return None
 
     def excuse(self, paused: bool) -> Rejection:
@@ -94,13 +100,13 @@ class Freezer:
             f"cgroup {self._directory} stays frozen because an ancestor is frozen: {holder}",
         )
 
-    def _rejection(self, error: OSError) -> Rejection:
+    def _rejection(self, error: OSError, paused: bool) -> Rejection | None:
         if not _is_gone(error):
             return Rejection(Result.REFUSED, f"cannot write {self._freeze}: {error.strerror}")
         if self._directory.is_dir():
             detail = f"{self._freeze} does not exist: freezing needs Linux 5.2 and cgroup version 2"
             return Rejection(Result.UNSUPPORTED, detail)
-        return Rejection(Result.LOST, f"cgroup {self._directory} is gone")
+        return Rejection(Result.LOST, f"cgroup {self._directory} is gone") if paused else None
 
     def _holds_this_process(self) -> bool:
         lines = (PROC / "self" / "cgroup").read_text().splitlines()
@@ -113,24 +119,30 @@ class ProcessGroup:
 
     A process that left the group (a daemon, a shell's background job with job control) is not
     reached. The processes must be visible in /proc: under `hidepid` or systemd's `ProtectProc` those
-    of others look as if they had ended. Pids recur: a process counts as the job only while it started when it did when it was
-    first seen under that pid.
+    of others look as if they had ended. Pids recur: a process counts as the job only while it started
+    when it did when it was first seen under that pid.
     """
 
     def __init__(self, pid_file: Path) -> None:
         self._pid_file = pid_file
         self._first_seen: Stat | None = None
-        self._stopped: int | None = None
-        """The group that was stopped from here and not yet let go."""
+        self._stopped_group = 0
+        self._stopped: frozenset[tuple[int, int]] = frozenset()
+        """Who was stopped from here and not yet let go, by pid and start."""
 
     def state(self, processes: Processes) -> JobState:
-        """Paused when every thread of every process of the group is stopped."""
+        """Paused when every thread of every process of the group is stopped.
+
+        A leader that runs is proof enough that the job does: the others need no look then.
+        """
         try:
             leader = self._leader()
         except OSError:
             return JobState.RUNNING
         if leader is None:
             return JobState.ENDED
+        if not leader.stopped:
+            return JobState.RUNNING
         threads = processes.threads(leader.group)
         if not threads:
             return JobState.ENDED
@@ -144,12 +156,10 @@ class ProcessGroup:
         except OSError as error:
             detail = f"cannot read {self._pid_file}: {error.strerror}"
             return Rejection(Result.REFUSED, detail)
-        if leader is None:
-            return self._order_without_leader(paused)
-        if leader.group <= 1 or leader.group == os.getpgrp():
+        if leader is not None and (leader.group <= 1 or leader.group == os.getpgrp()):
             detail = f"process group {leader.group} of {self._pid_file} is not one to signal"
             return Rejection(Result.REFUSED, detail)
-        return self._signal(leader.group, paused)
+        return self._stop(leader) if paused else self._let_go(leader)
 
     def excuse(self, paused: bool) -> Rejection:
         """Name one process that does not obey; one in state D does when the kernel lets it."""
@@ -174,22 +184,42 @@ class ProcessGroup:
             self._first_seen = stat
         return stat if stat.started == self._first_seen.started else None
 
-    def _order_without_leader(self, paused: bool) -> Rejection:
-        # Those that it left behind would otherwise stay stopped for ever.
-        if not paused and self._stopped is not None and Processes().threads(self._stopped):
-            self._signal(self._stopped, paused)
-        return Rejection(Result.LOST, f"the process of {self._pid_file} has ended")
-
-    def _signal(self, group: int, paused: bool) -> Rejection | None:
+    def _stop(self, leader: Stat | None) -> Rejection | None:
+        ended = Rejection(Result.LOST, f"the process of {self._pid_file} has ended")
+        if leader is None:
+            return ended
         try:
-            os.killpg(group, signal.SIGSTOP if paused else signal.SIGCONT)
+            os.killpg(leader.group, signal.SIGSTOP)
         except ProcessLookupError:
-            return Rejection(Result.LOST, f"the process group of {self._pid_file} has ended")
+            return ended
         except PermissionError:
-            detail = f"no permission to signal process group {group} of {self._pid_file}"
-            return Rejection(Result.REFUSED, detail)
-        self._stopped = group if paused else None
+            return self._forbidden(leader.group)
+        self._stopped_group, self._stopped = leader.group, _identities(leader.group)
         return None
+
+    def _let_go(self, leader: Stat | None) -> Rejection | None:
+        """Continue the job, and what a leader that died left stopped: nobody else would."""
+        groups = set() if leader is None else {leader.group}
+        # One of those stopped must still be there: a group's number recurs once all of it has ended.
+        if self._stopped and not self._stopped.isdisjoint(_identities(self._stopped_group)):
+            groups.add(self._stopped_group)
+        for group in groups:
+            try:
+                os.killpg(group, signal.SIGCONT)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                return self._forbidden(group)
+        self._stopped = frozenset()
+        return None
+
+    def _forbidden(self, group: int) -> Rejection:
+        detail = f"no permission to signal process group {group} of {self._pid_file}"
+        return Rejection(Result.REFUSED, detail)
+
+
+def _identities(group: int) -> frozenset[tuple[int, int]]:
+    return frozenset((thread.pid, thread.started) for thread in Processes().threads(group))
 
 
 def _is_gone(error: OSError) -> bool:

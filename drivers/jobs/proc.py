@@ -1,7 +1,9 @@
 """What /proc says about processes and their groups, as proc(5) describes it."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +11,9 @@ from pathlib import Path
 PROC = Path("/proc")
 
 _DEAD = "ZXx"
+_HIDDEN = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""What shows of a process that has ended, or that the mount option `hidepid` hides. Any other error
+tells nothing of the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +53,10 @@ def parse_stat(line: str) -> Stat:
 
 
 def read_stat(directory: Path) -> Stat | None:
-    """The process or thread whose /proc directory this is; None when it is gone."""
+    """The process or thread whose /proc directory this is; None when it is gone or hidden."""
     try:
         return parse_stat((directory / "stat").read_bytes().decode(errors="replace"))
-    except (FileNotFoundError, ProcessLookupError):
+    except _HIDDEN:
         return None
 
 
@@ -74,15 +79,17 @@ class Processes:
     @cached_property
     def _pids_by_group(self) -> Mapping[int, Sequence[int]]:
         found = defaultdict[int, list[int]](list)
-        for process in _stats(PROC):
-            found[process.group].append(process.pid)
+        for name in os.listdir(PROC):  # noqa: PTH208 (a path object a process costs more than asking)
+            if name.isdecimal():
+                with suppress(*_HIDDEN):
+                    found[os.getpgid(int(name))].append(int(name))
         return found
 
 
 def _stats(directory: Path) -> Iterator[Stat]:
     try:
         entries = [entry for entry in directory.iterdir() if entry.name.isdecimal()]
-    except (FileNotFoundError, ProcessLookupError):
+    except _HIDDEN:
         return
     for entry in entries:
         if (stat := read_stat(entry)) is not None:

@@ -25,16 +25,19 @@ class SimJobs:
 
     def __init__(self, settings: Settings, time_s: Time = time.time) -> None:
         self._site = SimSite(settings.site, time_s)
+        self._known: set[str] = set()
 
     async def open(self) -> None:
         """See that the site is there."""
-        self._site.read()
+        spec, _ = self._site.read()
+        self._known.update(job.job_id for job in spec.jobs)
 
     async def list(self) -> Sequence[Job]:
         """All jobs of the site."""
         spec, state = self._site.read()
         if state.jobs_fault == "away":
             raise UnavailableError("the simulated jobs engine does not answer")
+        self._known.update(job.job_id for job in spec.jobs)
         gpus = uuids(spec)
         return [
             Job(
@@ -70,6 +73,8 @@ class SimJobs:
         try:
             self._site.pause(job_id, paused=paused)
         except KeyError:
+            if not paused and job_id in self._known:
+                return Outcome(job_id, Result.APPLIED)
             return Outcome(job_id, Result.LOST, f"job {job_id} is not there")
         return Outcome(job_id, Result.APPLIED)
 

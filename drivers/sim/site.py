@@ -68,15 +68,17 @@ class SimSite:
             _store(self._path, spec, replace(state, gpus=tuple(gpus)))
 
     def pause(self, job_id: str, *, paused: bool) -> None:
-        """Pause or resume one job from now on. Raises `KeyError` for one that is not there."""
+        """Pause or resume one job from now on. Raises `KeyError` for one that is not there to be paused,
+        nor was when it ended.
+        """
         with self._changing() as (spec, state, at):
             job = next((job for job in spec.jobs if job.job_id == job_id), None)
-            if job is None:
+            if job is None and (paused or job_id not in state.paused_at):
                 raise KeyError(job_id)
             if paused == (job_id in state.paused_at):
                 return
             gpus = list(state.gpus)
-            for position in job.gpus:
+            for position in job.gpus if job is not None else ():
                 gpus[position] = _settled(spec, state, position, at)
             others = {key: since for key, since in state.paused_at.items() if key != job_id}
             paused_at = {**others, job_id: at} if paused else others

@@ -135,7 +135,7 @@ async def test_an_open_ended_event_with_the_vtn_lost_follows_its_program(tmp_pat
 
 
 async def test_a_driver_that_never_answers_costs_one_cycle_not_the_agent(held, monkeypatch):
-    from agent.control import equipment as module
+    from agent.control import caller as module
 
     monkeypatch.setattr(module, "DRIVER_TIMEOUT_S", 0.02)
     (jobs,) = held.equipment._jobs

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import stat
+import threading
 from dataclasses import replace
 
 import pytest
@@ -89,6 +90,34 @@ async def test_opting_in_again_takes_the_event_up_again(live):
     await ask(live, command="opt-in", event="ev-1", why="launch is off")
     await live.run(20)
     assert live.ledger.entries
+
+
+@pytest.mark.parametrize("command", ["opt-out", "opt-in"])
+async def test_an_event_that_is_over_stays_as_it_ended(live, command):
+    await live.run(30)
+    key = live.call(0.25, start_s=5, hold_s=20)
+    await live.run(60)
+    before = live.book.records[key]
+    reply = await ask(live, command=command, event="ev-1", why="too late")
+    assert not reply["ok"]
+    opt = command.removeprefix("opt-")
+    assert reply["error"] == f"event 'ev-1' is over: opting {opt} would change nothing"
+    (picture,) = await live.run(1)
+    assert picture.phases[key] is Phase.COMPLETED
+    assert live.book.records[key] == before
+    assert live.changed == []
+    assert not Audit(live.database).last(1)
+
+
+async def test_an_event_left_for_good_cannot_be_taken_up_after_its_end(live):
+    await live.run(30)
+    key = live.call(0.25, start_s=5, hold_s=60)
+    await live.run(20)
+    assert (await ask(live, command="opt-out", event="ev-1"))["ok"]
+    await live.run(60)
+    assert "is over" in (await ask(live, command="opt-in", event="ev-1"))["error"]
+    (picture,) = await live.run(1)
+    assert picture.phases[key] is Phase.OPTED_OUT
 
 
 async def test_who_when_and_why_are_recorded(live):
@@ -199,8 +228,8 @@ async def test_an_endless_line_is_cut_off(live):
     assert not reply["ok"]
 
 
-async def test_strangers_may_not_command(live, monkeypatch):
-    monkeypatch.setattr(module, "_PEER", module._PEER)
+def called_by_nobody(monkeypatch):
+    """The agent is of user and group 4242, and its caller is nobody."""
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     monkeypatch.setattr(os, "getegid", lambda: 4242)
     real = module._PEER.unpack
@@ -214,6 +243,28 @@ async def test_strangers_may_not_command(live, monkeypatch):
             return pid, 65534, 65534
 
     monkeypatch.setattr(module, "_PEER", Stranger)
+
+
+async def test_members_of_the_agents_group_may_command_wherever_the_group_is_kept(
+    live, monkeypatch
+):
+    """As in a directory that lists no members: only asking for the user's groups tells."""
+    called_by_nobody(monkeypatch)
+    asked = []
+
+    def groups(name, gid):
+        asked.append((name, threading.current_thread()))
+        return [gid, 4242]
+
+    monkeypatch.setattr(os, "getgrouplist", groups)
+    assert (await ask(live, command="pause"))["ok"]
+    ((name, thread),) = asked
+    assert name == "nobody"
+    assert thread is not threading.main_thread(), "a directory may be slow: the cycle goes on"
+
+
+async def test_strangers_may_not_command(live, monkeypatch):
+    called_by_nobody(monkeypatch)
     reply = await ask(live, command="pause")
     assert "may not command" in reply["error"]
     assert live.keeper.stop is None

@@ -65,6 +65,12 @@ class JobRig(Protocol):
     def end(self, job_id: str) -> None:
         """The job ends, and is gone when this returns."""
 
+    def die(self, job_id: str) -> None:
+        """The job's work dies where it stands; the place where it ran is left as it is."""
+
+    def start(self, job_id: str) -> None:
+        """New work starts where the job's died, and is at work when this returns."""
+
     def forbid(self) -> None:
         """This process loses the right to pause and resume."""
 
@@ -159,13 +165,15 @@ class CgroupRig:
     def __init__(
         self,
         driver: CgroupJobs,
-        workloads: Mapping[str, Workload],
+        workloads: dict[str, Workload],
         cgroups: Mapping[str, Path],
         stack: ExitStack,
+        directory: Path,
     ) -> None:
         self.driver = driver
         self.workloads = workloads
         self.cgroups = cgroups
+        self._directory = directory
         self.job_ids = sorted(workloads)
         self._stack = stack
 
@@ -177,6 +185,16 @@ class CgroupRig:
         if job_id in self.cgroups:
             remove_cgroup(self.cgroups[job_id])
 
+    def die(self, job_id: str) -> None:
+        self.workloads[job_id].kill()
+
+    def start(self, job_id: str) -> None:
+        workload = Workload(self._directory, self.cgroups.get(job_id))
+        self._stack.callback(workload.kill)
+        self.workloads[job_id] = workload
+        if job_id not in self.cgroups:
+            pid_file_of(self._directory, job_id).write_text(f"{workload.pid}\n")
+
     def forbid(self) -> None:
         if os.geteuid() != 0:
             missing("root", "only root can become somebody who may not")
@@ -186,6 +204,10 @@ class CgroupRig:
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+def pid_file_of(directory: Path, job_id: str) -> Path:
+    return directory / f"{job_id.removeprefix('cgroup:')}.pid"
 
 
 def _become_root() -> None:
@@ -211,7 +233,7 @@ async def frozen_rig(timeout_s: float = 5.0) -> AsyncIterator[CgroupRig]:
         settings = CgroupJobs.Settings(root=tree.parent, timeout_s=timeout_s, job=tables)
         driver = CgroupJobs(settings)
         await driver.open()
-        yield CgroupRig(driver, workloads, cgroups, stack)
+        yield CgroupRig(driver, workloads, cgroups, stack, directory)
         await driver.close()
 
 
@@ -225,12 +247,12 @@ async def stopped_rig(timeout_s: float = 5.0) -> AsyncIterator[CgroupRig]:
             workload = Workload(directory)
             stack.callback(workload.kill)
             workloads[f"cgroup:{name}"] = workload
-            pid_file = directory / f"{name}.pid"
+            pid_file = pid_file_of(directory, name)
             pid_file.write_text(f"{workload.pid}\n")
             tables.append({"name": name, "pid_file": pid_file, "labels": {"tier": "flex"}})
         driver = CgroupJobs(CgroupJobs.Settings(timeout_s=timeout_s, job=tables))
         await driver.open()
-        yield CgroupRig(driver, workloads, {}, stack)
+        yield CgroupRig(driver, workloads, {}, stack, directory)
         await driver.close()
 
 
@@ -243,6 +265,7 @@ class SimRig:
         self.site = site
         self.driver = driver
         self.clock = clock
+        self._ended: dict[str, JobSpec] = {}
 
     def work(self, job_id: str) -> int:
         _, state = self.site.read()
@@ -252,7 +275,15 @@ class SimRig:
         def without(spec: SiteSpec) -> SiteSpec:
             return replace(spec, jobs=tuple(job for job in spec.jobs if job.job_id != job_id))
 
+        self._ended[job_id] = next(j for j in self.site.read()[0].jobs if j.job_id == job_id)
         self.site.rebuild(without)
+
+    def die(self, job_id: str) -> None:
+        self.end(job_id)
+
+    def start(self, job_id: str) -> None:
+        job = self._ended.pop(job_id)
+        self.site.rebuild(lambda spec: replace(spec, jobs=(*spec.jobs, job)))
 
     def forbid(self) -> None:
         self.site.break_jobs("denied")

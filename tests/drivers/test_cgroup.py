@@ -1,11 +1,13 @@
 """`CgroupJobs`: what is particular to the freezer, to process groups and to /proc."""
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from drivers.errors import SettingsError
-from drivers.jobs import halt, proc
+from drivers.errors import SettingsError, UnavailableError
+from drivers.jobs import cgroup, halt, proc
 from drivers.jobs.base import JobState
 from drivers.jobs.cgroup import CgroupJobs
 from drivers.jobs.proc import Processes, Stat, parse_stat
@@ -178,7 +180,7 @@ async def test_an_empty_cgroup_has_ended_and_is_not_frozen_for_whoever_comes_nex
         assert (await pause(driver)).result is Result.LOST
         assert (tree / "cgroup.freeze").read_text() == "0\n"
         (tree / "cgroup.freeze").write_text("1")
-        await resume(driver)
+        assert (await resume(driver)).result is Result.APPLIED
         assert (tree / "cgroup.freeze").read_text() == "0\n"
 
 
@@ -265,16 +267,30 @@ async def test_a_cgroup_without_a_freezer_is_unsupported(files):
     assert "Linux 5.2" in outcome.detail
 
 
-async def test_a_cgroup_that_goes_away_is_lost(files):
+async def test_of_a_cgroup_that_goes_away_nothing_is_left_to_pause_or_resume(files):
     driver = await over(files)
     for file in files.iterdir():
         file.unlink()
     files.rmdir()
     assert await state(driver) is JobState.ENDED
-    for command in (pause, resume):
-        outcome = await command(driver)
-        assert outcome.result is Result.LOST
-        assert str(files) in outcome.detail
+    outcome = await pause(driver)
+    assert outcome.result is Result.LOST
+    assert str(files) in outcome.detail
+    outcome = await resume(driver)
+    assert (outcome.result, outcome.detail) == (Result.APPLIED, "")
+
+
+async def test_an_ended_job_that_may_not_be_thawed_is_refused_not_resumed(files, monkeypatch):
+    (files / "cgroup.events").write_text("populated 0\nfrozen 1\n")
+    driver = await over(files)
+
+    def forbidden(path, flags):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(halt.os, "open", forbidden)
+    outcome = await resume(driver)
+    assert outcome.result is Result.REFUSED
+    assert outcome.detail == f"cannot write {files}/cgroup.freeze: Permission denied"
 
 
 async def test_an_ancestor_outside_the_tree_may_hold_a_job_frozen(files):
@@ -312,6 +328,11 @@ def machine(tmp_path, monkeypatch):
     root.mkdir()
     monkeypatch.setattr(proc, "PROC", root)
     monkeypatch.setattr(halt, "PROC", root)
+
+    def group_of(pid):
+        return parse_stat((root / str(pid) / "stat").read_text()).group
+
+    monkeypatch.setattr(proc.os, "getpgid", group_of)
 
     def put(pid, state="S", group=100, started=5000, threads=()):
         def line(tid, state):
@@ -367,9 +388,111 @@ async def test_a_pid_used_again_is_not_the_job(tmp_path, machine, signals):
     assert await state(driver) is JobState.RUNNING
     machine(100, started=9000)
     assert await state(driver) is JobState.ENDED
-    for command in (pause, resume):
-        assert (await command(driver)).result is Result.LOST
+    assert (await pause(driver)).result is Result.LOST
+    assert (await resume(driver)).result is Result.APPLIED
     assert signals == []
+
+
+async def test_a_group_whose_number_another_job_took_over_is_not_woken(tmp_path, machine, signals):
+    machine(100, "T", started=5000)
+    machine(101, "T", started=5001)
+    driver = await with_pid_file(tmp_path, "100")
+    assert (await pause(driver)).result is Result.APPLIED
+    machine(100, "T", started=9000)
+    machine(101, "T", started=9001)
+    assert (await resume(driver)).result is Result.APPLIED
+    assert signals == [(100, signal.SIGSTOP)]
+
+
+async def test_what_a_dead_leader_left_stopped_is_woken_under_its_successor(
+    tmp_path, machine, signals
+):
+    machine(100, "T")
+    machine(101, "T")
+    driver = await with_pid_file(tmp_path, "100")
+    assert (await pause(driver)).result is Result.APPLIED
+    machine(100, "Z")
+    machine(200, "S", group=200)
+    (tmp_path / "a.pid").write_text("200")
+    assert (await resume(driver)).result is Result.APPLIED
+    assert sorted(signals[1:]) == [(100, signal.SIGCONT), (200, signal.SIGCONT)]
+
+
+async def test_of_a_job_that_runs_only_its_leader_is_looked_at(tmp_path, machine, monkeypatch):
+    machine(100)
+    machine(101)
+    driver = await with_pid_file(tmp_path, "100")
+    looks = []
+    monkeypatch.setattr(Processes, "threads", lambda self, group: looks.append(group) or [])
+    assert await state(driver) is JobState.RUNNING
+    assert looks == []
+
+
+async def test_others_processes_that_proc_hides_look_as_if_they_had_ended(
+    tmp_path, machine, monkeypatch
+):
+    """As under the mount option hidepid=1, which lists them and lets nobody look."""
+    machine(100)
+    driver = await with_pid_file(tmp_path, "100")
+
+    def hidden(path):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "read_bytes", hidden)
+    assert await state(driver) is JobState.ENDED
+    assert (await pause(driver)).result is Result.LOST
+
+
+async def test_a_look_that_fails_for_another_reason_does_not_end_a_job(
+    tmp_path, machine, monkeypatch
+):
+    machine(100)
+    driver = await with_pid_file(tmp_path, "100")
+
+    def exhausted(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", exhausted)
+    assert await state(driver) is JobState.RUNNING
+    for command in (pause, resume):
+        outcome = await command(driver)
+        assert outcome.result is Result.REFUSED
+        assert "Too many open files" in outcome.detail
+
+
+async def test_a_host_that_does_not_answer_costs_one_thread_however_often_it_is_asked(
+    tmp_path, machine, signals, monkeypatch
+):
+    machine(100)
+    driver = await with_pid_file(tmp_path, "100")
+    monkeypatch.setattr(cgroup, "KERNEL_S", 0.02)
+    mended = threading.Event()
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: mended.wait() and read(path))
+    before = threading.active_count()
+    try:
+        for _ in range(20):
+            with pytest.raises(UnavailableError, match="told nothing of its jobs"):
+                await driver.list()
+            for command in (pause, resume):
+                outcome = await command(driver)
+                assert outcome.result is Result.LOST
+                assert "told nothing of its jobs" in outcome.detail
+        assert threading.active_count() == before
+    finally:
+        mended.set()
+    monkeypatch.setattr(cgroup, "KERNEL_S", 5.0)
+    async with asyncio.timeout(10):
+        while await listed_or_none(driver) is None:
+            await asyncio.sleep(0)
+    assert signals == [], "what nobody waited for any more was not done late"
+
+
+async def listed_or_none(driver):
+    try:
+        return await driver.list()
+    except UnavailableError:
+        return None
 
 
 async def test_another_pid_in_the_file_is_the_job_anew(tmp_path, machine, signals):
@@ -458,8 +581,7 @@ async def test_what_a_dead_leader_left_stopped_is_woken(tmp_path):
         [left] = Processes().threads(process.pid)
         assert left.stopped
         outcome = await resume(driver)
-        assert outcome.result is Result.LOST
-        assert outcome.detail == f"the process of {tmp_path}/a.pid has ended"
+        assert (outcome.result, outcome.detail) == (Result.APPLIED, "")
         wait_until(lambda: not Processes().threads(process.pid)[0].stopped)
     finally:
         os.killpg(process.pid, signal.SIGKILL)

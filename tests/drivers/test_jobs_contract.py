@@ -109,17 +109,30 @@ async def test_tells_since_when_a_job_is_paused_if_it_knows(rig):
 
 
 @pytest.mark.parametrize("paused", [False, True])
-async def test_an_ended_job_is_lost_and_costs_no_other(rig, paused):
+async def test_an_ended_job_has_nothing_left_to_pause_or_resume_and_costs_no_other(rig, paused):
     ended, other, _ = rig.job_ids
     if paused:
         await rig.driver.pause([ended])
     rig.end(ended)
     assert (await states(rig)).get(ended, JobState.ENDED) is JobState.ENDED
-    for command in (rig.driver.pause, rig.driver.resume):
-        lost, applied = await command([ended, other])
-        assert lost.result is Result.LOST
-        assert lost.detail
-        assert applied.result is Result.APPLIED
+    lost, applied = await rig.driver.pause([ended, other])
+    assert lost.result is Result.LOST
+    assert lost.detail
+    assert applied.result is Result.APPLIED
+    outcomes = await rig.driver.resume([ended, other])
+    assert [(o.result, o.detail) for o in outcomes] == [(Result.APPLIED, "")] * 2
+
+
+async def test_what_starts_where_a_paused_job_died_is_not_born_paused_once_that_was_resumed(rig):
+    target, *_ = rig.job_ids
+    await rig.driver.pause([target])
+    rig.die(target)
+    assert (await states(rig)).get(target, JobState.ENDED) is JobState.ENDED
+    [outcome] = await rig.driver.resume([target])
+    assert (outcome.key, outcome.result, outcome.detail) == (target, Result.APPLIED, "")
+    rig.start(target)
+    assert (await states(rig))[target] is JobState.RUNNING
+    await assert_works(rig, target)
 
 
 async def test_without_permission_it_is_refused_and_nothing_changes(rig):

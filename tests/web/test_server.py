@@ -514,6 +514,14 @@ async def test_it_is_alive_while_the_control_loop_turns(site, client):
         assert (answer.status, await answer.text()) == (503, "stalled\n")
 
 
+async def test_a_cycle_that_took_long_to_see_the_site_is_alive_once_it_is_through(site, client):
+    view = shown(pictures.normal())
+    site.now = at(0) + 2 * ALIVE_FOR
+    await site.server.show(view)
+    assert await status(client, f"{site.url}healthz") == 200
+    assert await status(client, f"{site.url}readyz") == 200
+
+
 async def test_it_is_not_ready_before_its_first_cycle(site, client):
     async with client.get(f"{site.url}readyz") as answer:
         assert (answer.status, await answer.text()) == (503, "not ready\n")

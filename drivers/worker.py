@@ -1,6 +1,6 @@
 """One thread a device for calls that may hang: a sick device then keeps nobody waiting but itself.
 
-Nothing in here knows NVML. A worker answers requests one after the other; asyncio waits for the
+A worker answers requests one after the other; asyncio waits for the
 answers of all workers together, once, with one deadline.
 """
 
