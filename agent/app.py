@@ -59,7 +59,7 @@ class App:
         self._facts = Facts(database)
         history = History(directory)
         self._held.callback(history.close)
-        self._keeper = Keeper(database, history)
+        self._keeper = Keeper(database, history, self._clock.now())
         self._policy, programs = policy_of(config), programs_of(config)
         self._equipment = equipment_of(config)
         self._vens: Sequence[Ven] = [
