@@ -30,6 +30,8 @@ DRIVER_TIMEOUT_S = 8.0
 
 T = TypeVar("T")
 
+_Driver = GpuDriver | JobsDriver | Meter
+
 
 class Equipment:
     """All drivers of a site. A driver that fails makes the snapshot blind there, not the agent."""
@@ -44,14 +46,31 @@ class Equipment:
         self._infos: tuple[GpuInfo, ...] = ()
         self._listed: dict[JobsDriver, tuple[Job, ...]] = {}
         self._owners: dict[str, JobsDriver] = {}
+        self._away: dict[_Driver, DriverError] = {}
 
     async def open(self) -> None:
         """Reach every driver. Raises `DriverError` for the first that cannot be reached."""
-        await self._gpus.open()
-        for driver in self._jobs:
+        for driver in self._drivers:
             await driver.open()
-        await self._meter.open()
         self._infos = tuple(await self._gpus.list())
+
+    async def open_each(self) -> tuple[str, ...]:
+        """Reach what can be reached, to undo what can be undone; a sentence for each driver that
+        cannot. It is not asked again, and observed as one that does not answer.
+        """
+        for driver in self._drivers:
+            try:
+                await driver.open()
+            except DriverError as error:
+                self._away[driver] = error
+        if self.gpus_listed:
+            self._infos = tuple(await self._gpus.list())
+        return tuple(map(str, self._away.values()))
+
+    @property
+    def gpus_listed(self) -> bool:
+        """Whether the GPUs were reached: only then is one that is not listed gone."""
+        return self._gpus not in self._away
 
     async def observe(self, at: datetime) -> tuple[Snapshot, bool]:
         """One snapshot, and whether every jobs engine answered."""
@@ -79,13 +98,19 @@ class Equipment:
 
     async def close(self) -> None:
         """Let go of every driver; changes nothing on the devices."""
-        for close in (self._gpus.close, *(d.close for d in self._jobs), self._meter.close):
+        for driver in self._drivers:
             try:
-                await close()
+                await driver.close()
             except DriverError as error:
                 log.warning("closing a driver: %s", error)
 
+    @property
+    def _drivers(self) -> tuple[_Driver, ...]:
+        return (self._gpus, *self._jobs, self._meter)
+
     async def _read_gpus(self, at: datetime) -> tuple[dict[str, GpuReading], tuple[str, ...]]:
+        if not self.gpus_listed:
+            return {}, (f"GPUs: {self._away[self._gpus]}",)
         try:
             readings = await _in_time(self._gpus.read())
         except DriverError as error:
@@ -96,6 +121,9 @@ class Equipment:
         """What the engines list; of an engine that does not answer, what it listed last."""
         blind = []
         for driver in self._jobs:
+            if driver in self._away:
+                blind.append(f"jobs: {self._away[driver]}")
+                continue
             try:
                 jobs = tuple(await _in_time(driver.list()))
             except DriverError as error:
