@@ -20,7 +20,7 @@ from agent.control.actuator import Actuator
 from agent.control.console import Console
 from agent.control.controller import Controller
 from agent.control.keeper import Keeper
-from agent.control.restorer import Restorer
+from agent.control.restorer import STILL_HELD_STATUS, Restorer
 from agent.core.event import EventRecord
 from agent.core.intake import Intake
 from agent.core.link import Link
@@ -42,6 +42,10 @@ log = logging.getLogger(__name__)
 
 RESTART_STATUS = 75
 """Exit status of an agent that was asked to start afresh: the service manager starts it again."""
+UNDOING = (
+    "what is held is undone first, which takes some 10 s, and up to a minute where a device does not "
+    "answer; another signal does not hasten it"
+)
 
 
 class App:
@@ -59,7 +63,7 @@ class App:
         self._facts = Facts(database)
         history = History(directory)
         self._held.callback(history.close)
-        self._keeper = Keeper(database, history)
+        self._keeper = Keeper(database, history, self._clock.now())
         self._policy, programs = policy_of(config), programs_of(config)
         self._equipment = equipment_of(config)
         self._vens: Sequence[Ven] = [
@@ -162,6 +166,11 @@ class App:
         """When it ends, undo everything first: the stop is meant to last."""
         self._letting_go = True
 
+    @property
+    def still_held(self) -> bool:
+        """Whether it was to let go and, now that it has ended, something is held all the same."""
+        return self._letting_go and bool(self._keeper.entries)
+
     async def _start(self) -> None:
         await self._equipment.open()
         self._remember_drivers()
@@ -174,7 +183,9 @@ class App:
         await self._console.stop()
         await self._web.stop()
         if self._letting_go:
-            await Restorer(self._equipment, self._keeper.ledger, self._clock).restore()
+            done = await Restorer(self._equipment, self._keeper.ledger, self._clock).restore()
+            for sentence in done.failed:
+                log.error("not undone: %s", sentence)
         await self._equipment.close()
 
     async def _present(self) -> None:
@@ -189,7 +200,10 @@ class App:
                 await self._web.show(self._view)
 
     def _remember_drivers(self) -> None:
-        """Note what the devices are driven with, so that restoring needs no configuration."""
+        """Note what the devices are driven with, so that restoring needs no configuration.
+
+        What is noted already is not written again: a full disk must not keep an agent from starting.
+        """
         settings: dict[str, list[DriverSettings]] = {
             "gpu": [self._config.gpu_settings],
             "jobs": list(self._config.jobs_settings),
@@ -198,7 +212,9 @@ class App:
             folder: [s.model_dump(mode="json") for s in listed]
             for folder, listed in settings.items()
         }
-        self._facts.put({DRIVERS_FACT: json.dumps(document)})
+        text = json.dumps(document)
+        if self._facts.get(DRIVERS_FACT) != text:
+            self._facts.put({DRIVERS_FACT: text})
 
     def _policy_now(self) -> Policy:
         """The site's rules, with the operator's local stop in them while it is in force."""
@@ -222,9 +238,10 @@ class App:
 def serve(config: Config) -> int:
     """Run the agent in the foreground until a signal; the exit status.
 
-    SIGTERM and SIGINT end it, and everything held is undone first. SIGHUP ends it with
-    `RESTART_STATUS`, to be started afresh with new configuration and credentials: everything stays
-    held meanwhile, as after a crash.
+    SIGTERM and SIGINT end it, and everything held is undone first, however often they come: the
+    status is `STILL_HELD_STATUS` when that could not be done. SIGHUP ends it with `RESTART_STATUS`, to
+    be started afresh with new configuration and credentials: everything stays held meanwhile, as after
+    a crash.
     """
     return asyncio.run(_serve(config))
 
@@ -232,21 +249,23 @@ def serve(config: Config) -> int:
 async def _serve(config: Config) -> int:
     app = App(config)
     running = asyncio.create_task(app.run())
-    status = 0
+    sent: list[signal.Signals] = []
 
-    def end() -> None:
-        app.let_go()
-        running.cancel()
-
-    def restart() -> None:
-        nonlocal status
-        status = RESTART_STATUS
-        running.cancel()
+    def end(number: signal.Signals) -> None:
+        again = signal.SIGTERM in sent or signal.SIGINT in sent
+        sent.append(number)
+        if number is not signal.SIGHUP:
+            app.let_go()
+            log.log(logging.WARNING if again else logging.INFO, "%s: %s", number.name, UNDOING)
+        # Once: a second time would cut short what the first one began.
+        if len(sent) == 1:
+            running.cancel()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, end)
-    loop.add_signal_handler(signal.SIGINT, end)
-    loop.add_signal_handler(signal.SIGHUP, restart)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, end, number)
     with suppress(asyncio.CancelledError):
         await running
-    return status
+    if app.still_held:
+        return STILL_HELD_STATUS
+    return RESTART_STATUS if set(sent) == {signal.SIGHUP} else 0

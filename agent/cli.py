@@ -147,7 +147,7 @@ def _restore(command: argparse.ArgumentParser) -> None:
 
 
 def _simulate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("event", type=Path, help="an event as JSON; see docs/simulate.md")
+    command.add_argument("event", type=Path, help="an event as JSON, as in docs/examples")
     command.add_argument(
         "--config",
         type=Path,

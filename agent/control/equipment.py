@@ -31,6 +31,8 @@ LISTING_PATIENCE_S = 0.5
 """How long a cycle waits for what jobs there are before it goes by what was listed last: an engine
 answers in milliseconds, or it may take seconds."""
 
+_Driver = GpuDriver | JobsDriver | Meter
+
 
 class Equipment:
     """All drivers of a site. A driver that fails makes the snapshot blind there, not the agent."""
@@ -45,19 +47,33 @@ class Equipment:
         self._caller = Caller()
         self._infos: tuple[GpuInfo, ...] = ()
         self._engines: tuple[JobsEngine, ...] = ()
+        self._away: dict[_Driver, DriverError] = {}
 
     async def open(self) -> None:
         """Reach every driver, and list the jobs once so that the first cycle knows them.
 
         Raises `DriverError` for the first driver that cannot be reached.
         """
-        await self._gpus.open()
-        for driver in self._jobs:
+        for driver in self._drivers:
             await driver.open()
-        await self._meter.open()
-        self._infos = tuple(await self._gpus.list())
-        self._engines = tuple(JobsEngine(driver, self._caller) for driver in self._jobs)
-        await self._list_workloads(DRIVER_TIMEOUT_S)
+        await self._list()
+
+    async def open_each(self) -> tuple[str, ...]:
+        """Reach what can be reached, to undo what can be undone; a sentence for each driver that
+        cannot. It is not asked again, and observed as one that does not answer.
+        """
+        for driver in self._drivers:
+            try:
+                await driver.open()
+            except DriverError as error:
+                self._away[driver] = error
+        await self._list()
+        return tuple(map(str, self._away.values()))
+
+    @property
+    def gpus_listed(self) -> bool:
+        """Whether the GPUs were reached: only then is one that is not listed gone."""
+        return self._gpus not in self._away
 
     async def observe(
         self, at: datetime, patience_s: float = DRIVER_TIMEOUT_S
@@ -97,12 +113,23 @@ class Equipment:
         """Let go of every driver; changes nothing on the devices."""
         for engine in self._engines:
             engine.stop()
-        drivers: tuple[GpuDriver | JobsDriver | Meter, ...] = (self._gpus, *self._jobs, self._meter)
-        for driver in drivers:
+        for driver in self._drivers:
             try:
                 await self._caller.ask(f"closing {type(driver).__name__}", driver.close)
             except DriverError as error:
                 log.warning("%s", error)
+
+    @property
+    def _drivers(self) -> tuple[_Driver, ...]:
+        return (self._gpus, *self._jobs, self._meter)
+
+    async def _list(self) -> None:
+        """What there is to command."""
+        if self.gpus_listed:
+            self._infos = tuple(await self._gpus.list())
+        reached = (driver for driver in self._jobs if driver not in self._away)
+        self._engines = tuple(JobsEngine(driver, self._caller) for driver in reached)
+        await self._list_workloads(DRIVER_TIMEOUT_S)
 
     async def _read(
         self, at: datetime
@@ -110,6 +137,8 @@ class Equipment:
         """The GPUs' readings, what of them is blind, and the meter, which may be computed from them."""
         blind: tuple[str, ...] = ()
         try:
+            if not self.gpus_listed:
+                raise self._away[self._gpus]
             read = await self._caller.ask("the GPU driver", self._gpus.read)
         except DriverError as error:
             read, blind = (), (f"GPUs: {error}",)
@@ -122,7 +151,9 @@ class Equipment:
         """What the engines list, all asked at the same time, and which of them are blind."""
         await asyncio.gather(*(engine.look(patience_s) for engine in self._engines))
         workloads = tuple(self._workload(job) for engine in self._engines for job in engine.jobs)
-        return workloads, tuple(f"jobs: {engine.blind}" for engine in self._engines if engine.blind)
+        away = [str(self._away[driver]) for driver in self._jobs if driver in self._away]
+        silent = [engine.blind for engine in self._engines if engine.blind]
+        return workloads, tuple(f"jobs: {why}" for why in (*away, *silent))
 
     async def _read_meter(self, readings: Mapping[str, GpuReading], at: datetime) -> MeterSample:
         ordered = [readings[info.uuid] for info in self._infos if info.uuid in readings]

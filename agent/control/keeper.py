@@ -1,7 +1,7 @@
 """What the cycle keeps, and what it does when that cannot be written.
 
-Whatever fails to reach the disk stays in memory, is named as a problem, and is tried again with the
-next write; the cycle goes on.
+Whatever fails to reach the disk stays in memory, is named as a problem, and is tried again in every
+cycle; the cycle goes on.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from agent.core.ledger import Entry
 from agent.core.picture import Key, Stop
 from agent.core.sample import Sample
 from agent.core.settlement import Performance
-from agent.errors import StoreError
+from agent.errors import StoreBusyError, StoreError
 from agent.store.audit import Audit, AuditLine
 from agent.store.database import Database
 from agent.store.events import EventBook
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 KEEP_EVENTS = timedelta(days=35)
 """How long an event that is over is kept, for reports and disputes."""
+MOST_FIGURES = 1000
+"""Of how many events the final figures may wait in memory for room; they can be worked out anew."""
 
 _STOP = TypeAdapter(Stop)
 _PERFORMANCE = TypeAdapter(Performance)
@@ -42,18 +44,28 @@ T = TypeVar("T")
 class Keeper:
     """The stores, as the control cycle uses them."""
 
-    def __init__(self, database: Database, history: History) -> None:
-        """`database` is the open `state.db`. Raises `StoreError` when it cannot be read."""
+    def __init__(self, database: Database, history: History, now: datetime) -> None:
+        """`database` is the open `state.db`; `now`: since when a local stop counts whose record cannot
+        be understood. Raises `StoreError` when it cannot be read.
+        """
         self.events = EventBook(database)
         self.ledger = Ledger(database)
         self.history = history
-        self._facts = Facts(database)
+        self._database = database
+        self._stops = Facts(database)
+        self._figures = Facts(database, MOST_FIGURES)
         self._audit = Audit(database)
         self._unsaved: list[Sample] = []
-        # What was damaged is said until the next start.
         salvaged = {"state.db": database.salvaged, "history.db": history.salvaged}
-        self._troubles = {file: said for file, said in salvaged.items() if said}
-        self._stop = self._read_stop()
+        left = (*self.ledger.unreadable, *self.events.unreadable)
+        self._found = (
+            *filter(None, salvaged.values()),
+            *(f"in state.db, not to be understood and left as it is: {row}" for row in left),
+        )
+        self._failed_writes: dict[str, StoreError] = {}
+        self._failed_reads: dict[str, StoreError] = {}
+        self._unknown_stop = ""
+        self._stop = self._read_stop(now)
 
     @property
     def records(self) -> Mapping[Key, EventRecord]:
@@ -72,8 +84,12 @@ class Keeper:
 
     @property
     def troubles(self) -> tuple[str, ...]:
-        """What could not be written or read lately, each a sentence."""
-        return tuple(self._troubles.values())
+        """What cannot be written or read, each a sentence; what was found damaged or could not be
+        understood at the start is among it until the next one.
+        """
+        failed = (*self._failed_writes.values(), *self._failed_reads.values())
+        found = (*self._found, *filter(None, [self._unknown_stop]))
+        return tuple(dict.fromkeys((*found, *map(str, failed))))
 
     async def freeze(self, records: Sequence[EventRecord]) -> None:
         """Keep records whose baseline was frozen, and whatever waited for room.
@@ -84,77 +100,125 @@ class Keeper:
             current = self.events.records.get(record.key)
             if current is not None and current.event.starts_at == record.event.starts_at:
                 self.events.hold(replace(current, baseline=record.baseline))
-        if self.events.unsaved:
-            await self._try("events", self.events.flush)
+        await self._flush()
 
     async def put_events(self, records: Sequence[EventRecord], line: AuditLine) -> None:
         """Keep what an operator's deed made of events, and the deed."""
         self.events.hold(*records)
-        await self._try("events", self.events.flush)
-        await self._try("audit", lambda: self._audit.add(line))
+        self._audit.hold(line)
+        await self._flush()
 
     async def deeds(self, count: int) -> tuple[AuditLine, ...]:
         """The operators' latest deeds, newest first."""
-        return await self._try("audit", lambda: self._audit.last(count)) or ()
+        return await self._read("audit", lambda: self._audit.last(count)) or ()
 
     async def put_stop(self, stop: Stop | None) -> None:
         """Put the local stop in force or lift it."""
         self._stop = stop
-        document = None if stop is None else _STOP.dump_json(stop).decode()
-        await self._try("facts", lambda: self._facts.put({_STOP_FACT: document}))
+        self._unknown_stop = ""
+        self._stops.hold({_STOP_FACT: None if stop is None else _STOP.dump_json(stop).decode()})
+        await self._flush()
 
     async def add_sample(self, sample: Sample) -> None:
         """Keep a sample; up to an hour of them waits in memory while there is no room."""
         self._unsaved.append(sample)
         del self._unsaved[:-3600]
         waiting = tuple(self._unsaved)
-        await self._try("history", lambda: self.history.add(waiting))
-        if "history" not in self._troubles:
+        if await self._write("history", lambda: self.history.add(waiting)):
             self._unsaved.clear()
 
     async def samples(self, since: datetime, until: datetime) -> tuple[Sample, ...]:
         """Kept samples with since <= at < until, in order."""
-        found = await self._try("history", lambda: self.history.between(since, until))
+        found = await self._read("history", lambda: self.history.between(since, until))
         return found or ()
 
     async def tidy(self, now: datetime) -> None:
-        """Forget what nobody will ask for any more: events long over, samples long past."""
+        """Forget what nobody will ask for any more: events long over, samples long past, and what
+        could not be read and was not asked for since.
+        """
+        self._failed_reads.clear()
         old = self.events.older_than(now - KEEP_EVENTS)
         if old:
             self.events.forget(old)
-            await self._try("events", self.events.flush)
-            gone = dict.fromkeys(map(_performance_fact, old))
-            await self._try("facts", lambda: self._facts.put(gone))
-        await self._try("history", lambda: self.history.forget_before(now - KEEP))
+            self._figures.hold(dict.fromkeys(map(_performance_fact, old)))
+            await self._flush()
+        await self._write("history", lambda: self.history.forget_before(now - KEEP))
+        await asyncio.to_thread(self._database.lay_ballast)
 
     async def put_performance(self, key: Key, figures: Performance) -> None:
         """Keep an event's final figures."""
         document = _PERFORMANCE.dump_json(figures).decode()
-        await self._try("facts", lambda: self._facts.put({_performance_fact(key): document}))
+        self._figures.hold({_performance_fact(key): document})
+        await self._flush()
 
     async def performance(self, key: Key) -> Performance | None:
         """An event's final figures, if they were kept."""
-        document = await self._try("facts", lambda: self._facts.get(_performance_fact(key)))
+        document = await self._read("figures", lambda: self._figures.get(_performance_fact(key)))
         try:
             return None if document is None else _PERFORMANCE.validate_json(document)
         except ValidationError:
             return None
 
-    async def _try(self, what: str, action: Callable[[], T]) -> T | None:
-        """Run a store call off the event loop; None, and a trouble, when it fails."""
+    async def _flush(self) -> None:
+        """Bring to disk what waits, what matters most first."""
+        books: dict[str, Facts | EventBook | Audit] = {
+            "stop": self._stops,
+            "events": self.events,
+            "audit": self._audit,
+            "figures": self._figures,
+        }
+        for name, book in books.items():
+            if not book.unsaved:
+                # The VENs write events, too, and may have been the ones to succeed.
+                self._failed_writes.pop(name, None)
+            elif not await self._write(name, book.flush) and self._locked(name):
+                # The others would only wait for the same lock.
+                return
+
+    async def _write(self, what: str, action: Callable[[], None]) -> bool:
+        """Run a store's write off the event loop; False, and a trouble, when it fails."""
+        try:
+            await asyncio.to_thread(action)
+        except StoreError as error:
+            _note(self._failed_writes, what, error)
+            return False
+        self._failed_writes.pop(what, None)
+        return True
+
+    async def _read(self, what: str, action: Callable[[], T]) -> T | None:
+        """Run a store's read off the event loop; None, and a trouble, when it fails."""
         try:
             result = await asyncio.to_thread(action)
         except StoreError as error:
-            if what not in self._troubles:
-                log.error("%s", error)
-            self._troubles[what] = str(error)
+            _note(self._failed_reads, what, error)
             return None
-        self._troubles.pop(what, None)
+        self._failed_reads.pop(what, None)
         return result
 
-    def _read_stop(self) -> Stop | None:
-        document = self._facts.get(_STOP_FACT)
-        return None if document is None else _STOP.validate_json(document)
+    def _locked(self, what: str) -> bool:
+        return isinstance(self._failed_writes.get(what), StoreBusyError)
+
+    def _read_stop(self, now: datetime) -> Stop | None:
+        """The local stop as it is kept.
+
+        The fact is there only while a stop is in force, so one that cannot be understood is in force
+        all the same: whoever stopped the agent may be at work on what it would command.
+        """
+        document = self._stops.get(_STOP_FACT)
+        if document is None:
+            return None
+        try:
+            return _STOP.validate_json(document)
+        except ValidationError:
+            why = "its record in state.db cannot be read, so it counts as in force"
+            self._unknown_stop = f"a local stop is in force: {why} until `flexload resume`"
+            return Stop(now, "somebody", why)
+
+
+def _note(failed: dict[str, StoreError], what: str, error: StoreError) -> None:
+    if what not in failed:
+        log.error("%s", error)
+    failed[what] = error
 
 
 def _performance_fact(key: Key) -> str:

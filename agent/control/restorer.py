@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from agent.clock import Clock
 from agent.control.actuator import Actuator
 from agent.control.equipment import Equipment
-from agent.core.ledger import Entry, Instant, expired
+from agent.core.ledger import Entry, Instant, Lever, expired
 from agent.core.plan import NO_PLAN
 from agent.core.reconcile import Action, Drop, Observed, reconcile
 from agent.store.ledger import Ledger
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 BATCHES = 8
 BATCH_SPACING_S = 1.0
 ATTEMPTS = 3
+STILL_HELD_STATUS = 74
+"""Exit status of an agent that was to undo what it held and could not undo all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,19 @@ class Restorer:
                 workloads={w.workload_id: w for w in snapshot.workloads},
                 jobs_listed=jobs_listed,
             )
+            failed = {entry.key: f"{entry.key} does not answer" for entry in entries}
+            if not self._equipment.gpus_listed:
+                entries = tuple(entry for entry in entries if entry.lever is not Lever.CAP)
             actions = reconcile(NO_PLAN, observed, entries, {}, now, now, 0.0)
             dropped += [a.why for a in actions if isinstance(a, Drop) and a.why]
-            failed = {entry.key: f"{entry.key} does not answer" for entry in entries}
             for number, batch in enumerate(_batches(actions, at_once=at_once)):
                 if number:
                     await self._clock.sleep(BATCH_SPACING_S)
                 report = await self._actuator.execute(batch, observed, now)
                 undone += sum(deed.outcome.ok for deed in report.deeds)
+                if report.trouble:
+                    keys = (action.entry.key for action in batch)
+                    failed |= {key: f"{key} stays in the ledger: {report.trouble}" for key in keys}
                 failed.update((d.outcome.key, d.outcome.detail) for d in report.deeds)
         left = {entry.key for entry in self._ledger.entries}
         return Restored(undone, tuple(dropped), tuple(failed[key] for key in failed if key in left))

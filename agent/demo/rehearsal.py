@@ -152,7 +152,7 @@ async def _site(
     path = directory / "site.json"
     SimSite.create(path, spec, time_s)
     database = open_state(directory)
-    keeper = Keeper(database, History(directory))
+    keeper = Keeper(database, History(directory), clock.now())
     equipment = Equipment(
         SimGpus(SimGpus.Settings(site=path), time_s),
         [SimJobs(SimJobs.Settings(site=path), time_s)],

@@ -2,11 +2,12 @@
 
 A file that is damaged is moved aside, never deleted, and what can still be read is carried over. A
 ballast file beside it is given up when the disk is full, so that the few kilobytes the ledger needs
-in order to undo things can still be written.
+in order to undo things can still be written, and those that SQLite needs to open a file at all.
 """
 
 import errno
 import logging
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -38,20 +39,23 @@ class Database:
         self._ballast = path.with_suffix(".ballast") if durable else None
         self.salvaged: str = ""
         """One sentence when the file was damaged and moved aside; empty otherwise."""
-        with _failures(path):
+        with failures(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._connection = self._open()
-            except sqlite3.DatabaseError as error:
-                if not _is_damage(error):
+                self._connection = self._open_sound()
+            except sqlite3.Error as error:
+                if not _is_full(error):
                     raise
-                self._connection = self._reopen_damaged(error)
-        self._lay_ballast()
+                # Whichever file it lies beside: with this one closed, the others are no use.
+                for ballast in path.parent.glob("*.ballast"):
+                    ballast.unlink(missing_ok=True)
+                self._connection = self._open_sound()
+        self.lay_ballast()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all of it or nothing. Raises `StoreError` or one of its kinds."""
-        with self._lock, _failures(self._path):
+        with self._lock, failures(self._path):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
@@ -67,13 +71,31 @@ class Database:
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Rows of a read. Raises `StoreError` or one of its kinds."""
-        with self._lock, _failures(self._path):
+        with self._lock, failures(self._path):
             return self._connection.execute(sql, parameters).fetchall()
+
+    def lay_ballast(self) -> None:
+        """Lay the ballast unless it lies there, or there is not room enough for more than it."""
+        if self._ballast is None or self._ballast.exists():
+            return
+        try:
+            if shutil.disk_usage(self._path.parent).free >= 2 * BALLAST_BYTES:
+                self._ballast.write_bytes(bytes(BALLAST_BYTES))
+        except OSError:
+            self._drop_ballast()
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
         with self._lock:
             self._connection.close()
+
+    def _open_sound(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            return self._reopen_damaged(error)
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -121,14 +143,6 @@ class Database:
         with suppress(sqlite3.Error):
             self._connection.execute("ROLLBACK")
 
-    def _lay_ballast(self) -> None:
-        if self._ballast is None or self._ballast.exists():
-            return
-        try:
-            self._ballast.write_bytes(bytes(BALLAST_BYTES))
-        except OSError:
-            self._drop_ballast()
-
     def _drop_ballast(self) -> None:
         if self._ballast is not None:
             with suppress(OSError):
@@ -136,7 +150,7 @@ class Database:
 
 
 @contextmanager
-def _failures(path: Path) -> Iterator[None]:
+def failures(path: Path) -> Iterator[None]:
     """SQLite's and the file system's errors as ours."""
     try:
         yield

@@ -3,11 +3,11 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from agent.errors import StoreBusyError
-from agent.store.database import Database
+from agent.store.database import Database, failures
 
 DRIVERS_FACT = "drivers"
 """Name of the fact that says with what the devices are driven, so that restoring needs no
@@ -54,21 +54,26 @@ def open_state(directory: Path) -> Database:
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Hold the state directory for this process. Raises `StoreBusyError` when another one does.
+    """Hold the state directory for this process. Raises `StoreBusyError` when another one does, and
+    `StoreError` when it cannot be used.
 
     The lock is the kernel's: it goes with the process, however that ends.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("a+", encoding="ascii") as file:
+    path = directory / "lock"
+    with failures(path):
+        directory.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b", buffering=0)
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            owner = file.read().strip() or "unknown"
+            owner = file.read().decode("ascii", "replace").strip() or "unknown"
             raise StoreBusyError(
                 f"{directory} is in use by another flexload process (pid {owner})"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        # For whoever is refused only: a full disk must not keep an agent from starting.
+        with suppress(OSError):
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
         yield

@@ -1,6 +1,7 @@
 """The command line: what it prints, and its exit status (0 done, 1 failed, 2 usage or configuration)."""
 
 import json
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_version_and_help(capsys):
     text = capsys.readouterr().out
     for command in ("run", "check-config", "status", "opt-out", "restore", "simulate", "demo"):
         assert f"\n    {command}" in text
+
+
+def test_every_document_that_the_help_names_is_there():
+    root = EXAMPLES.parents[1]
+    named = set(re.findall(r"docs/[\w./-]*\w", (root / "agent" / "cli.py").read_text()))
+    assert named
+    assert [name for name in named if not (root / name).exists()] == []
 
 
 @pytest.mark.parametrize("arguments", [(), ("launch",), ("status", "--lots"), ("opt-out",)])

@@ -73,15 +73,18 @@ class Live:
         policy: Policy = POLICY,
         program: Program = PROGRAM,
         since: datetime | None = None,
+        site: Path | None = None,
     ) -> None:
-        """Build the site anew, or with `since` take up the one in `directory` at that time."""
+        """Build the site anew, or with `since` take up the one in `directory` at that time. With `site`
+        that file is the site, and only the agent's state is in `directory`.
+        """
         self.directory = directory
+        self.site_path = site or directory / "site.json"
         self.policy = policy
         self.program = program
         self.clock = LeapingClock(since or NOON)
-        path = directory / "site.json"
         create = SimSite.create if since is None else lambda path, spec, time: SimSite(path, time)
-        self.site = create(path, spec, self.time_s)
+        self.site = create(self.site_path, spec, self.time_s)
         self.pictures: list[Picture] = []
         self.links: tuple[Link, ...] = ()
         self.wrap: Callable[[Equipment, Ledger], None] = lambda equipment, ledger: None
@@ -93,9 +96,9 @@ class Live:
     def _open(self) -> None:
         self.database = open_state(self.directory)
         self.history = History(self.directory)
-        self.keeper = Keeper(self.database, self.history)
+        self.keeper = Keeper(self.database, self.history, self.clock.now())
         self.book, self.ledger = self.keeper.events, self.keeper.ledger
-        path = self.directory / "site.json"
+        path = self.site_path
         self.equipment = Equipment(
             SimGpus(SimGpus.Settings(site=path), self.time_s),
             [SimJobs(SimJobs.Settings(site=path), self.time_s)],

@@ -174,12 +174,21 @@ class Agent:
 
 
 def restore(
-    rig: Rig, *arguments: str, result: str | None = None
+    rig: Rig,
+    *arguments: str,
+    result: str | None = None,
+    status: int | None = None,
+    state_directory: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `flexload restore`, with what the service manager says of the service's end."""
+    """Run `flexload restore`, with what the service manager says of the service and its end."""
+    said = {
+        "SERVICE_RESULT": result,
+        "EXIT_STATUS": None if status is None else str(status),
+        "STATE_DIRECTORY": state_directory,
+    }
     return subprocess.run(
         [*FLEXLOAD, "restore", "--config", str(rig.config), *arguments],
-        env={**os.environ, **({} if result is None else {"SERVICE_RESULT": result})},
+        env={**os.environ, **{name: value for name, value in said.items() if value is not None}},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

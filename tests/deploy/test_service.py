@@ -140,12 +140,13 @@ def test_a_hang_is_aborted_and_keeps_everything(manager):
 
 
 @pytest.mark.long
-def test_an_agent_that_cannot_start_again_leaves_nothing_behind(manager):
+@pytest.mark.parametrize("wrong", ["[nonsense]\n", "[nonsense\n"], ids=["refused", "no TOML"])
+def test_an_agent_that_cannot_start_again_leaves_nothing_behind(manager, wrong):
     manager.prepare(hold_s=8.0)
     began = time.monotonic()
     manager.run("systemctl", "start", "flexload")
     manager.until("held", manager.held)
-    (manager.root / "etc/flexload/agent.toml").write_text("[nonsense]\n")
+    (manager.root / "etc/flexload/agent.toml").write_text(wrong)
     kill(manager, signal.SIGKILL)
     manager.until("given up", lambda: manager.show("ActiveState") == "failed")
     manager.until("seen to", lambda: manager.show("ActiveState", "flexload-restore") == "active")

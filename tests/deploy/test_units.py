@@ -13,6 +13,7 @@ import pytest
 from agent.app import RESTART_STATUS
 from agent.cli import DEFAULT_CONFIG, USAGE, _parser
 from agent.commands.restore import DEFAULT_STATE
+from agent.control.restorer import STILL_HELD_STATUS
 from tests.requirement import missing
 
 pytestmark = pytest.mark.systemd
@@ -137,10 +138,11 @@ def test_what_the_unit_grants_is_where_the_agent_writes():
 
 def test_exit_statuses_mean_to_the_unit_what_they_mean_to_the_agent():
     found = settings(UNITS[0])
-    assert found["RestartPreventExitStatus"] == [str(USAGE)]
+    assert found["RestartPreventExitStatus"] == [f"{USAGE} {STILL_HELD_STATUS}"]
     assert found["RestartForceExitStatus"] == [str(RESTART_STATUS)]
     # A restart must not count as a success, or ExecStopPost= would undo what is to stay held.
     assert "SuccessExitStatus" not in found
+    assert "RestartPreventExitStatus" not in settings(UNITS[1]), "it never gives up"
 
 
 def test_both_units_are_confined_alike():

@@ -1,5 +1,6 @@
 """Events, ledger, history, registrations, facts and audit: what is put is there after a restart."""
 
+import threading
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from agent.core.ledger import Lever
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
 from agent.errors import StoreFullError
+from agent.store import audit as audit_module
 from agent.store.audit import Audit, AuditLine
 from agent.store.events import EventBook
 from agent.store.facts import Facts
@@ -43,6 +45,86 @@ def test_an_event_that_finds_no_room_stays_in_memory_until_there_is_some(tmp_pat
     book.flush()
     assert book.unsaved == 0
     assert EventBook(database).records[big.key] == big
+    database.close()
+
+
+def test_of_two_that_write_at_once_the_later_word_is_on_disk(tmp_path, monkeypatch):
+    database = open_state(tmp_path)
+    book = EventBook(database)
+    transaction = database.transaction
+    waiting, go_on = threading.Event(), threading.Event()
+
+    def preempted():
+        if threading.current_thread().name == "first":
+            waiting.set()
+            go_on.wait()
+        return transaction()
+
+    monkeypatch.setattr(database, "transaction", preempted)
+    book.hold(record(event(revision=1)))
+    first = threading.Thread(target=book.flush, name="first")
+    first.start()
+    waiting.wait()
+    book.put(record(event(revision=2)))
+    go_on.set()
+    first.join()
+    assert book.unsaved == 0
+    assert [r.event.revision for r in EventBook(database).records.values()] == [2]
+    database.close()
+
+
+def test_what_changes_while_it_is_written_is_written_again(tmp_path, monkeypatch):
+    database = open_state(tmp_path)
+    facts = Facts(database)
+    write = facts._pending._write
+
+    def and_meanwhile(connection, words):
+        write(connection, words)
+        facts.hold({"a": "2"})
+        facts.hold({"a": "1"})
+
+    monkeypatch.setattr(facts._pending, "_write", and_meanwhile)
+    facts.put({"a": "1"})
+    assert facts.unsaved == 1, "also when it says the same again"
+    monkeypatch.undo()
+    facts.flush()
+    assert (facts.unsaved, Facts(database).get("a")) == (0, "1")
+    database.close()
+
+
+def test_facts_and_deeds_that_find_no_room_stay_in_memory_until_there_is_some(tmp_path):
+    database = open_state(tmp_path)
+    facts, audit = Facts(database), Audit(database)
+    facts.put({"gone": "x", "kept": "x"})
+    line = AuditLine(at(0), "ann", "pause", "x" * 100_000)
+    fill_up(database)
+    with pytest.raises(StoreFullError):
+        facts.put({"new": "x" * 100_000, "gone": None})
+    with pytest.raises(StoreFullError):
+        audit.add(line)
+    assert (facts.unsaved, audit.unsaved) == (2, 1)
+    assert (len(facts.get("new")), facts.get("gone"), facts.get("kept")) == (100_000, None, "x")
+    assert audit.last(5) == (line,)
+    database.query("PRAGMA max_page_count = 1000000")
+    facts.flush()
+    audit.flush()
+    assert (facts.unsaved, audit.unsaved) == (0, 0)
+    assert len(Facts(database).get("new")) == 100_000
+    assert Facts(database).get("gone") is None
+    assert Audit(database).last(5) == (line,)
+    database.close()
+
+
+def test_no_more_than_so_many_wait_in_memory_and_the_oldest_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(audit_module, "MOST_WAITING", 3)
+    database = open_state(tmp_path)
+    audit, facts = Audit(database), Facts(database, most=2)
+    for number in range(5):
+        audit.hold(AuditLine(at(number), "ann", f"deed {number}", "why"))
+        facts.hold({f"fact {number}": "x"})
+    facts.hold({"fact 3": "y", "fact 5": "x"})
+    assert [line.what for line in audit.last(9)] == ["deed 4", "deed 3", "deed 2"]
+    assert [facts.get(f"fact {number}") for number in (3, 4, 5)] == ["y", None, "x"]
     database.close()
 
 

@@ -8,9 +8,11 @@ import pytest
 from agent.errors import StoreBusyError, StoreError, StoreFullError
 from agent.store import database as module
 from agent.store.database import Database
+from agent.store.history import History
 from agent.store.ledger import Ledger
 from agent.store.state import MIGRATIONS, locked, open_state
 from tests.core.test_reconcile import entry
+from tests.disk import small_disk
 
 SCHEMA = ("CREATE TABLE things (name TEXT PRIMARY KEY, value TEXT) STRICT",)
 
@@ -140,4 +142,53 @@ def test_two_processes_cannot_hold_one_state_directory(tmp_path: Path):
     with locked(tmp_path), pytest.raises(StoreBusyError, match="pid"), locked(tmp_path):
         pass
     with locked(tmp_path):
+        pass
+
+
+def test_on_a_full_disk_the_ballast_makes_room_to_open_what_is_there(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        open_state(disk.path).close()
+        History(disk.path).close()
+        # As an agent leaves it that found no room for its process id.
+        (disk.path / "lock").write_bytes(b"")
+        disk.fill()
+        with locked(disk.path):
+            state, history = open_state(disk.path), History(disk.path)
+        assert not (disk.path / "state.ballast").exists()
+        Ledger(state).put([entry(0)])
+        disk.empty()
+        state.lay_ballast()
+        assert (disk.path / "state.ballast").stat().st_size == module.BALLAST_BYTES
+        history.close()
+        state.close()
+
+
+def test_what_is_open_is_opened_again_on_a_full_disk_without_any_ballast(tmp_path):
+    """After a crash its files lie there as they were: nothing new is needed."""
+    with small_disk(tmp_path / "disk") as disk:
+        left = open_state(disk.path)
+        Ledger(left).put([entry(0)])
+        copy = {path.name: path.read_bytes() for path in disk.path.iterdir()}
+        left.close()
+        for name, content in copy.items():
+            (disk.path / name).write_bytes(content)
+        (disk.path / "state.ballast").unlink()
+        disk.fill()
+        state = open_state(disk.path)
+        assert len(Ledger(state).entries) == 1
+        state.close()
+
+
+def test_the_last_of_the_room_is_not_taken_by_the_ballast(tmp_path, monkeypatch):
+    database = Database(tmp_path / "x.db", SCHEMA, durable=True)
+    (tmp_path / "x.ballast").unlink()
+    monkeypatch.setattr(module, "BALLAST_BYTES", 1 << 60)
+    database.lay_ballast()
+    assert not (tmp_path / "x.ballast").exists()
+    database.close()
+
+
+def test_a_state_directory_that_may_not_be_used_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file"), locked(tmp_path / "file"):
         pass
