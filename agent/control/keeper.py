@@ -112,9 +112,11 @@ class Keeper:
         if "history" not in self._troubles:
             self._unsaved.clear()
 
-    async def samples(self, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """Kept samples with since <= at < until, in order."""
-        found = await self._try("history", lambda: self.history.between(since, until))
+    async def samples(
+        self, since: datetime, until: datetime, most: int | None = None
+    ) -> tuple[Sample, ...]:
+        """Kept samples with since <= at < until, in order; of more than `most` the first ones."""
+        found = await self._try("history", lambda: self.history.between(since, until, most))
         return found or ()
 
     async def tidy(self, now: datetime) -> None:
@@ -127,9 +129,9 @@ class Keeper:
             await self._try("facts", lambda: self._facts.put(gone))
         await self._try("history", lambda: self.history.forget_before(now - KEEP))
 
-    async def put_performance(self, key: Key, figures: Performance) -> None:
-        """Keep an event's final figures."""
-        document = _PERFORMANCE.dump_json(figures).decode()
+    async def put_performance(self, key: Key, figures: Performance | None) -> None:
+        """Keep an event's final figures, or with None forget them."""
+        document = None if figures is None else _PERFORMANCE.dump_json(figures).decode()
         await self._try("facts", lambda: self._facts.put({_performance_fact(key): document}))
 
     async def performance(self, key: Key) -> Performance | None:
