@@ -99,7 +99,7 @@ class App:
         self._service = ServiceManager()
         self._web = WebServer(
             config.web,
-            Metrics(lambda: self._controller.picture, self.links),
+            Metrics(lambda: self._controller.picture),
             self._keeper.samples,
             self._clock.now,
         )
@@ -184,7 +184,7 @@ class App:
             self._news.clear()
             picture = self._controller.picture
             if picture is not None:
-                self._view = view_of(picture, self.links(), self._about)
+                self._view = view_of(picture, self._about)
                 self._service.cycle_done(self._view["sentence"])
                 await self._web.show(self._view)
 

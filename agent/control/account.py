@@ -12,7 +12,7 @@ from agent.core.decide import Decision, Inputs
 from agent.core.event import EventRecord, Opt
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase
-from agent.core.picture import Counters, Key, Picture
+from agent.core.picture import Counters, Key, Picture, limiting_events
 from agent.core.policy import Policy
 from agent.core.program import Program, program_for
 from agent.core.reconcile import Undo
@@ -156,7 +156,8 @@ def count(counters: Counters, before: Picture | None, picture: Picture, report: 
     for deed in report.deeds:
         pair = (deed.lever.value, deed.outcome.result.value)
         commands[pair] = commands.get(pair, 0) + 1
-    acting = [key for key, phase in picture.phases.items() if phase.acting]
+    limiting = limiting_events(picture)
+    acting = [key for key, phase in picture.phases.items() if phase.acting and key in limiting]
     dt_s = 0.0 if before is None else max(0.0, (picture.at - before.at).total_seconds())
     shed_w = max((_shed(picture.records[key], picture.power_w) for key in acting), default=0.0)
     return replace(

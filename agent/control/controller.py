@@ -101,14 +101,14 @@ class Controller:
         """One cycle; returns its picture after it is published."""
         now = self._clock.instant()
         snapshot, jobs_listed = await self._equipment.observe(now.at)
-        stop = self._keeper.stop
+        stop, links = self._keeper.stop, self._links()
         inputs = Inputs(
             now=now,
             snapshot=snapshot,
             records=dict(self._keeper.records),
             ledger=self._keeper.entries,
             samples=self._samples,
-            contacts={link.ven: link.last_contact for link in self._links()},
+            contacts={link.ven: link.last_contact for link in links},
             stopped_at=None if stop is None else stop.since,
             jobs_listed=jobs_listed,
         )
@@ -117,7 +117,7 @@ class Controller:
         await self._keeper.freeze(decision.frozen)
         self._count_drifts(decision.memory)
         self._memory = learn(decision.memory, report.feedback, now.boot_s)
-        picture = await self._draw(decision, inputs, report)
+        picture = await self._draw(decision, inputs, report, links)
         account.log_changes(self._picture, picture, report)
         if self._tidied_at is None or now.at - self._tidied_at >= TIDY_PERIOD:
             await self._keeper.tidy(now.at)
@@ -126,7 +126,9 @@ class Controller:
         self._publish(picture)
         return picture
 
-    async def _draw(self, decision: Decision, inputs: Inputs, report: Report) -> Picture:
+    async def _draw(
+        self, decision: Decision, inputs: Inputs, report: Report, links: tuple[Link, ...]
+    ) -> Picture:
         """The picture of a cycle that was just carried out."""
         now = inputs.now
         power_w = site_power(inputs.snapshot, decision.memory.estimates)
@@ -145,7 +147,8 @@ class Controller:
             phases=decision.phases,
             performances=await self._accountant.performances(decision, now.at),
             ledger=self._keeper.entries,
-            problems=self._problems(decision, inputs, report),
+            problems=self._problems(decision, inputs, report, links),
+            links=links,
             stop=self._keeper.stop,
             cycle_s=max(0.0, self._clock.instant().boot_s - now.boot_s),
         )
@@ -165,12 +168,12 @@ class Controller:
             await self._keeper.add_sample(sample)
 
     def _problems(
-        self, decision: Decision, inputs: Inputs, report: Report
+        self, decision: Decision, inputs: Inputs, report: Report, links: tuple[Link, ...]
     ) -> dict[str, problems.Raised]:
         before = self._picture.problems if self._picture else {}
         present = (
             *problems_of(decision, inputs, self._policy),
-            *link_problems(self._links()),
+            *link_problems(links),
             *self._own_problems(report),
         )
         current, raised, cleared = problems.update(before, present, inputs.now.at)

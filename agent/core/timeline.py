@@ -37,6 +37,8 @@ class Source:
     name: str
     """The event's id, or what limits the site."""
     detail: str = ""
+    ven: str = ""
+    """The VEN that received the event: its id is unique only within that."""
 
     def __str__(self) -> str:
         """`event ev-1 (25 % below baseline)`."""
@@ -231,7 +233,8 @@ def obligations_of(
         (step.at, top_w if limit_w is None else limit_w)
         for step, limit_w in zip(steps, limits, strict=True)
     ]
-    source = Source(SourceKind.EVENT, record.event.event_id, describe_ask(asks[0]))
+    ven, event_id = record.key
+    source = Source(SourceKind.EVENT, event_id, describe_ask(asks[0]), ven)
     segments = _profile(window, levels, top_w, record.event, program)
     event = Obligation(source, segments, program.margin, program.firm)
     shed = any(limit_w < before_w for _, limit_w in levels)
@@ -239,7 +242,7 @@ def obligations_of(
         return (event,)
     until = window.done_at + timedelta(seconds=guard_s)
     level_w = before_w * (1 + REBOUND_TOLERANCE)
-    guard = Source(SourceKind.REBOUND, record.event.event_id, "level before the event")
+    guard = Source(SourceKind.REBOUND, event_id, "level before the event", ven)
     return (event, Obligation(guard, (Segment(window.done_at, until, level_w, level_w),)))
 
 

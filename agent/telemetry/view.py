@@ -38,7 +38,7 @@ class About:
     version: str = field(default=__version__)
 
 
-def view_of(picture: Picture, links: tuple[Link, ...], about: About) -> View:
+def view_of(picture: Picture, about: About) -> View:
     """Everything there is to see of one cycle."""
     entries = {(entry.lever, entry.key): entry for entry in picture.ledger}
     events = [_event(key, picture) for key in picture.records]
@@ -53,13 +53,13 @@ def view_of(picture: Picture, links: tuple[Link, ...], about: About) -> View:
             "socket": about.socket,
         },
         "started_at": _iso(about.started_at),
-        "sentence": sentence_of(picture, links),
+        "sentence": sentence_of(picture),
         "power": _power(picture, current),
         "event": None if current is None else _event(current, picture),
         "events": events,
         "gpus": [_gpu(gpu, entries, picture) for gpu in picture.snapshot.gpus],
         "workloads": [_workload(w, entries, picture) for w in picture.snapshot.workloads],
-        "links": [_link(link) for link in links],
+        "links": [_link(link) for link in picture.links],
         "problems": [
             {
                 "key": key,
@@ -113,7 +113,7 @@ def _ahead(timeline: Timeline, at: datetime) -> Iterator[View]:
 def _event(key: Key, picture: Picture) -> View:
     record = picture.records[key]
     event = record.event
-    program = program_of(record, picture)
+    program = program_of(record, picture.programs)
     window = window_of(record, program)
     figures = picture.performances.get(key)
     phase = picture.phases.get(key)

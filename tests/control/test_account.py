@@ -6,12 +6,17 @@ from datetime import timedelta
 import pytest
 
 from agent.control import account
-from agent.core.event import Opt, OptDecision
+from agent.control.account import count
+from agent.control.actuator import Report
+from agent.core.event import Interval, Opt, OptDecision, Signal, SignalKind
 from agent.core.lifecycle import Phase, opted_in, opted_out
+from agent.core.picture import Counters
 from agent.core.settlement import figures_of, fold, tally_of
 from agent.core.timeline import obligations_of
 from agent.errors import StoreFullError
 from tests.control.live import PROGRAM, Live
+from tests.core.build import event, record, s
+from tests.web.pictures import picture
 
 
 @pytest.fixture
@@ -171,3 +176,36 @@ async def test_an_event_that_is_forgotten_is_forgotten_altogether(live):
     assert not accountant._final
     assert not accountant._tallies
     assert not accountant._figures
+
+
+async def test_a_price_is_not_counted_as_curtailing_though_it_holds(live):
+    await live.run(10)
+    now = live.clock.now()
+    prices = (Interval(now, None, 80.0),)
+    key = live.call(
+        hold_s=None,
+        start_s=0,
+        ramp_s=0,
+        event_id="price",
+        signals=(Signal(SignalKind.OTHER, "ELECTRICITY_PRICE", "EUR/MWh", prices),),
+    )
+    (*_, priced) = await live.run(50)
+    assert priced.phases[key] is Phase.HOLDING
+    assert (priced.counters.curtailed_s, priced.counters.shed_j) == (0, 0)
+    live.call(0.25, start_s=5, hold_s=30, ramp_s=0)
+    (*_, after) = await live.run(50)
+    assert after.counters.curtailed_s == 30
+
+
+def test_only_events_that_limit_the_site_count_as_curtailing_it():
+    def curtailed(*records, seconds=60.0):
+        of = picture(seconds, *records)
+        after = replace(of, at=of.at + s(1))
+        return count(Counters(), of, after, Report()).curtailed_s
+
+    price = record(event(kind=SignalKind.OTHER, event_id="price"))
+    assert curtailed(price) == 0
+    assert curtailed(record(event((600.0, 0.0)))) == 0
+    assert curtailed(record(event(test=True))) == 0
+    assert curtailed(price, record()) == 1
+    assert curtailed(record(event(ramp_up=s(120))), seconds=620) == 1, "on the way back"

@@ -43,7 +43,7 @@ class Site:
         """Show the view of a picture at its own time or, live, as if it were of this moment."""
         if self._live:
             self._shift = datetime.now(UTC) - of.at
-        self.picture = of
+        self.picture = replace(of, links=(LINK,))
         self.now = of.at + self._shift
         view = moved({**shown(of, LINK), **changes}, self._shift)
         await self.server.show(view)
@@ -62,7 +62,7 @@ async def serving(
     site = Site(history, live=live)
     site.server = WebServer(
         WebSettings(**{"listen": "127.0.0.1:0", **settings}),  # type: ignore[arg-type]
-        Metrics(lambda: site.picture, lambda: (LINK,)),
+        Metrics(lambda: site.picture),
         site.samples,
         lambda: site.now,
     )

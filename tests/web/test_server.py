@@ -10,7 +10,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 import pytest
@@ -482,11 +482,21 @@ async def test_metrics_parse_and_agree_with_the_view(site, client):
     assert [phase for phase, on in phases.items() if on] == [view["event"]["phase"]]
 
 
-async def test_before_the_first_cycle_metrics_tell_of_the_agent_and_its_links(site, client):
+async def test_before_the_first_cycle_metrics_tell_of_the_agent_alone(site, client):
     text = await scraped(site, client)
     assert "flexload_build_info" in text
-    assert "flexload_vtn_up" in text
+    assert "flexload_vtn_up" not in text
     assert "flexload_site_power_watts" not in text
+
+
+async def test_metrics_and_view_show_the_links_of_one_cycle(site, client):
+    view = await site.show(pictures.normal())
+    (link,) = view["links"]
+    families = text_string_to_metric_families(await scraped(site, client))
+    value = {family.name: family.samples[0].value for family in families if family.samples}
+    contact = datetime.fromisoformat(link["last_contact"])
+    assert value["flexload_vtn_last_contact_timestamp_seconds"] == contact.timestamp()
+    assert value["flexload_vtn_up"] == value["flexload_vtn_registered"] == 1
 
 
 async def test_metrics_pass_promtools_lint(site, client):

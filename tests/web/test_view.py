@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from agent.core.event import Baseline, Opt, OptDecision
+from agent.core.event import Baseline, Opt, OptDecision, SignalKind
 from agent.core.lifecycle import Phase, cancelled
 from agent.core.picture import Stop
 from agent.core.plan import Plan
@@ -20,7 +20,7 @@ from tests.web.pictures import LINK, cap, picture, shown
 
 
 def said(of, *links):
-    return sentence_of(of, links)
+    return sentence_of(replace(of, links=links))
 
 
 def test_normal_operation_says_so_with_the_power():
@@ -169,6 +169,36 @@ def test_all_signals_are_shown_though_only_some_shed():
     (one,) = shown(pictures.holding())["events"]
     assert [signal["name"] for signal in one["signals"]] == ["level", "ELECTRICITY_PRICE price"]
     assert one["signals"][1]["unit"] == "EUR/MWh"
+
+
+def price_and(*others, **changes):
+    """A price of two days is in force, the same id as an event's of another VEN's."""
+    price = event((172_800.0, 80.0), start=-3600.0, kind=SignalKind.OTHER, ven="market")
+    return picture(60, record(price), *others, **changes)
+
+
+def test_an_event_that_asks_something_is_spoken_of_before_a_price():
+    holding = price_and(record())
+    assert shown(holding)["event"]["ven"] == "ven"
+    assert said(holding) == "Event ev-1: holding 5.8 kW of 30 kW allowed, ends in 9 min."
+    to_come = price_and(record(event(start=360.0)))
+    assert said(to_come) == "Event ev-1 begins in 5 min: 25 % below baseline. 5.8 kW now."
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        event((600.0, 80.0), kind=SignalKind.OTHER),
+        event((600.0, 0.0)),
+        event((600.0, 0.0), duration=None),
+        event(test=True),
+    ],
+)
+def test_an_event_that_sheds_nothing_is_not_said_to_hold_anything(calm):
+    sentence = said(picture(60, record(calm)))
+    name = "Test event" if calm.test else "Event"
+    end = "until the grid calls it off" if calm.duration is None else "ends in 9 min"
+    assert sentence == f"Normal operation at 5.8 kW. {name} ev-1 sheds nothing, {end}."
 
 
 def test_a_cancelled_event_is_shown_as_that():
