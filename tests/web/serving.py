@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from agent.core.picture import Picture
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
+from agent.telemetry.event_view import events_of
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.view import View
 from agent.web.server import WebServer
@@ -49,6 +50,10 @@ class Site:
         await self.server.show(view)
         return view
 
+    async def events(self, event_id: str | None = None) -> list[View]:
+        found = [] if self.picture is None else events_of(self.picture, event_id)
+        return [moved(event, self._shift) for event in found]
+
     async def samples(self, since: datetime, until: datetime) -> tuple[Sample, ...]:
         moved_on = (replace(sample, at=sample.at + self._shift) for sample in self.history)
         return tuple(sample for sample in moved_on if since <= sample.at < until)
@@ -63,6 +68,7 @@ async def serving(
     site.server = WebServer(
         WebSettings(**{"listen": "127.0.0.1:0", **settings}),  # type: ignore[arg-type]
         Metrics(lambda: site.picture),
+        site.events,
         site.samples,
         lambda: site.now,
     )
