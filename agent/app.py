@@ -32,9 +32,11 @@ from agent.store.facts import Facts
 from agent.store.history import History
 from agent.store.registrations import Registrations
 from agent.store.state import DRIVERS_FACT, locked, open_state
+from agent.telemetry.event_view import EventViews, events_of
 from agent.telemetry.metrics import Metrics
+from agent.telemetry.plain import View
 from agent.telemetry.systemd import ServiceManager
-from agent.telemetry.view import About, View, view_of
+from agent.telemetry.view import About, view_of
 from agent.web.server import WebServer
 from drivers.settings import DriverSettings
 
@@ -97,13 +99,15 @@ class App:
             demo,
             None if socket == DEFAULT_SOCKET else str(socket),
         )
+        self._events = EventViews()
         self._view: View | None = None
         self._news = asyncio.Event()
         self._letting_go = False
         self._service = ServiceManager()
         self._web = WebServer(
             config.web,
-            Metrics(lambda: self._controller.picture, self.links),
+            Metrics(lambda: self._controller.picture),
+            self.events,
             self._keeper.samples,
             self._clock.now,
         )
@@ -114,6 +118,7 @@ class App:
             programs,
             self._policy_now,
             lambda: self._view,
+            self.events,
             self._on_command,
         )
 
@@ -140,6 +145,14 @@ class App:
     def links(self) -> tuple[Link, ...]:
         """How every VEN stands with its VTN."""
         return tuple(ven.link() for ven in self._vens)
+
+    async def events(self, event_id: str | None = None) -> list[View]:
+        """All events of the last cycle's picture, or those with one id, newest first and whole."""
+        picture = self._controller.picture
+        if picture is None:
+            return []
+        # A book of long events takes a good part of a second.
+        return await asyncio.to_thread(events_of, picture, event_id)
 
     async def run(self, started: asyncio.Event | None = None) -> None:
         """Run until cancelled; what is held then stays held, unless `let_go` was called before.
@@ -195,7 +208,7 @@ class App:
             self._news.clear()
             picture = self._controller.picture
             if picture is not None:
-                self._view = view_of(picture, self.links(), self._about)
+                self._view = view_of(picture, self._about, self._events)
                 self._service.cycle_done(self._view["sentence"])
                 await self._web.show(self._view)
 

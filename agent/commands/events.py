@@ -16,7 +16,7 @@ def run(options: argparse.Namespace) -> int:
         deeds = ask(options, "deeds")["deeds"]
         print(json.dumps(deeds) if options.json else "\n".join(map(_line, deeds)) or "no deeds")
         return 0
-    events = ask(options, "status")["view"]["events"]
+    events = ask(options, "events")["events"]
     if options.json:
         print(json.dumps(events))
         return 0

@@ -22,7 +22,7 @@ from agent.core.program import Program
 from agent.demo.rehearsal import Rehearsal, rehearse, twin_of
 from agent.demo.site import MARKET_CONTEXT, SPEC, configuration
 from agent.errors import CommandError, ConfigError
-from agent.telemetry.view import performance_view
+from agent.telemetry.event_view import performance_view
 from agent.units import format_duration, format_power
 from drivers.errors import DriverError
 from drivers.sim.physics import SiteSpec

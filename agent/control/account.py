@@ -1,6 +1,8 @@
 """The cycle's bookkeeping: samples, counters, event figures, and the log of what changed."""
 
+import asyncio
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -8,22 +10,26 @@ from agent.control.actuator import Report
 from agent.control.keeper import Keeper
 from agent.core.agenda import Inputs
 from agent.core.decide import Decision
-from agent.core.event import EventRecord, Opt
+from agent.core.event import EventRecord, Key, Opt
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase
-from agent.core.picture import Counters, Key, Picture
+from agent.core.picture import Counters, Picture, limiting_events
 from agent.core.policy import Policy
 from agent.core.program import Program, program_for
 from agent.core.reconcile import Undo
 from agent.core.sample import Sample
-from agent.core.settlement import Performance, performance
+from agent.core.settlement import Performance, Tally, figures_of, fold, tally_of
 from agent.core.site import MeterQuality
-from agent.core.timeline import SourceKind, obligations_of, window_of
+from agent.core.timeline import SourceKind, own_obligations_of
 
 log = logging.getLogger(__name__)
 
 SETTLE_PERIOD = timedelta(seconds=5)
-"""How often the figures of an event under way are worked out anew."""
+"""How often the figures of an event under way are brought up to date."""
+MOST_SAMPLES = 3600
+"""How many samples of an event are read in one cycle: after a restart there may be days of them."""
+_NEXT = timedelta(microseconds=1)
+_SETTLING = (Phase.HOLDING, Phase.RAMPING_UP)
 
 
 class Accountant:
@@ -33,49 +39,93 @@ class Accountant:
         self._keeper = keeper
         self._programs = programs
         self._policy = policy
+        self._final: dict[Key, bool] = {}
+        """By event: whether it is over and its figures are final."""
+        self._tallies: dict[Key, Tally] = {}
         self._figures: dict[Key, Performance] = {}
-        self._closed: set[Key] = set()
         self._worked_at: datetime | None = None
 
     async def performances(self, decision: Decision, at: datetime) -> dict[Key, Performance]:
-        """The figures of all events that have held: current ones every few seconds, then final."""
+        """The figures of all events that have held: current ones every few seconds, then final.
+
+        An event that is taken up again after it was over is current again. After a restart an event's
+        figures appear once all its samples have been read, some in every cycle.
+        """
+        self._forget(self._final.keys() - decision.agenda.phases.keys())
         due = self._worked_at is None or at - self._worked_at >= SETTLE_PERIOD
         for key, phase in decision.agenda.phases.items():
-            if phase.over and key not in self._closed:
-                await self._close(key, at)
-            elif due and phase in (Phase.HOLDING, Phase.RAMPING_UP):
-                await self._work_out(key, at)
-        if due:
-            self._worked_at = at
+            done = True
+            if not phase.over:
+                await self._open(key)
+                if phase in _SETTLING and (due or key not in self._figures):
+                    done = await self._work_out(key, at)
+            elif not self._final.get(key):
+                done = await self._close(key, at)
+            if not done:
+                break  # enough for one cycle: the others have their turn once this one is through
+        else:
+            if due:
+                self._worked_at = at
         return dict(self._figures)
 
-    async def _close(self, key: Key, at: datetime) -> None:
-        """The final figures: as they were kept, or else worked out now and kept."""
-        kept = await self._keeper.performance(key)
+    async def _open(self, key: Key) -> None:
+        """An event that is not over has no final figures, though it may have had some."""
+        if self._final.get(key) is False:
+            return
+        self._figures.pop(key, None)
+        if await self._keeper.performance(key) is not None:
+            await self._keeper.put_performance(key, None)
+        self._final[key] = False
+
+    async def _close(self, key: Key, at: datetime) -> bool:
+        """The final figures: as they were kept before a restart, or else worked out and kept; whether
+        that is done.
+        """
+        kept = None if key in self._final else await self._keeper.performance(key)
         if kept is not None:
             self._figures[key] = kept
-        else:
-            await self._work_out(key, at)
-            if key in self._figures:
-                await self._keeper.put_performance(key, self._figures[key])
-        self._closed.add(key)
+        elif not await self._work_out(key, at):
+            return False
+        elif key in self._figures:
+            await self._keeper.put_performance(key, self._figures[key])
+        self._tallies.pop(key, None)
+        self._final[key] = True
+        return True
 
-    async def _work_out(self, key: Key, at: datetime) -> None:
-        record = self._keeper.records.get(key)
-        program = None if record is None else program_for(record.event, self._programs)
-        if record is None or program is None or record.baseline is None:
-            return
-        window = window_of(record, program)
-        until = at if window.hold_until is None else min(at, window.hold_until)
-        obligations = obligations_of(
-            record, program, self._policy.max_import_w, record.baseline.power_w, 0.0
-        )
-        if not obligations or until <= window.hold_from:
-            return
-        samples = await self._keeper.samples(window.hold_from, until)
-        figures = performance(record, program, obligations[0], samples)
+    async def _work_out(self, key: Key, at: datetime) -> bool:
+        """Take in the next samples of an event; whether that was all there are."""
+        tally = self._tally(key)
+        if tally is None:
+            return True
+        until = at if tally.window.hold_until is None else min(at, tally.window.hold_until)
+        since = tally.window.hold_from if tally.seen_at is None else tally.seen_at + _NEXT
+        samples = await self._keeper.samples(since, until, MOST_SAMPLES)
+        self._tallies[key] = tally = await asyncio.to_thread(fold, tally, samples)
+        if len(samples) == MOST_SAMPLES:
+            return False
+        figures = figures_of(tally)
         if figures is not None:
             self._figures[key] = figures
+        return True
+
+    def _tally(self, key: Key) -> Tally | None:
+        """The tally of an event as it is recorded now; None when there is nothing to settle."""
+        record = self._keeper.records.get(key)
+        known = self._tallies.get(key)
+        if known is not None and known.record is record:
+            return known
+        program = None if record is None else program_for(record.event, self._programs)
+        if record is None or program is None or record.baseline is None:
+            return None
+        own = own_obligations_of(
+            record, program, self._policy.max_import_w, record.baseline.power_w, 0.0
+        )
+        return tally_of(record, program, own[0]) if own else None
+
+    def _forget(self, gone: Iterable[Key]) -> None:
+        for key in gone:
+            for known in (self._final, self._tallies, self._figures):
+                known.pop(key, None)
 
 
 def sample_of(decision: Decision, inputs: Inputs, power_w: float | None) -> Sample:
@@ -107,7 +157,8 @@ def count(counters: Counters, before: Picture | None, picture: Picture, report: 
     for deed in report.deeds:
         pair = (deed.lever.value, deed.outcome.result.value)
         commands[pair] = commands.get(pair, 0) + 1
-    acting = [key for key, phase in picture.phases.items() if phase.acting]
+    limiting = limiting_events(picture)
+    acting = [key for key, phase in picture.phases.items() if phase.acting and key in limiting]
     dt_s = 0.0 if before is None else max(0.0, (picture.at - before.at).total_seconds())
     shed_w = max((_shed(picture.records[key], picture.power_w) for key in acting), default=0.0)
     return replace(

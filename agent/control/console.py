@@ -12,7 +12,7 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -51,6 +51,7 @@ class Console:
         programs: tuple[Program, ...],
         policy: Callable[[], Policy],
         view: Callable[[], Reply | None],
+        events: Callable[[], Awaitable[Sequence[Reply]]],
         changed: Callable[[Sequence[EventRecord]], None],
     ) -> None:
         """`policy` gives the site's rules as they are now; `changed` is called after every change, with
@@ -62,6 +63,7 @@ class Console:
         self._programs = programs
         self._policy = policy
         self._view = view
+        self._events = events
         self._changed = changed
         self._server: asyncio.Server | None = None
 
@@ -123,6 +125,8 @@ class Console:
                 if view is None:
                     raise CommandError("the agent has not completed its first cycle yet")
                 return {"view": view}
+            case "events":
+                return {"events": await self._events()}
             case "deeds":
                 return {"deeds": [_deed(line) for line in await self._keeper.deeds(DEEDS)]}
             case "opt-out":

@@ -104,14 +104,14 @@ class Controller:
         snapshot, jobs_listed = await self._equipment.observe(begun.at, LISTING_PATIENCE_S)
         # A driver may have taken its time: what is decided must fit the moment it is carried out.
         now = self._clock.instant()
-        stop = self._keeper.stop
+        stop, links = self._keeper.stop, self._links()
         inputs = Inputs(
             now=now,
             snapshot=snapshot,
             records=dict(self._keeper.records),
             ledger=self._keeper.entries,
             samples=self._samples,
-            contacts={link.ven: link.last_contact for link in self._links()},
+            contacts={link.ven: link.last_contact for link in links},
             stopped_at=None if stop is None else stop.since,
             jobs_listed=jobs_listed,
         )
@@ -120,7 +120,7 @@ class Controller:
         await self._keeper.freeze(decision.agenda.frozen)
         self._count_drifts(decision.memory)
         self._memory = learn(decision.memory, report.feedback, now.boot_s)
-        picture = await self._draw(decision, inputs, report, begun.boot_s)
+        picture = await self._draw(decision, inputs, report, links, begun.boot_s)
         account.log_changes(self._picture, picture, report)
         if self._tidied_at is None or now.at - self._tidied_at >= TIDY_PERIOD:
             await self._keeper.tidy(now.at)
@@ -130,7 +130,12 @@ class Controller:
         return picture
 
     async def _draw(
-        self, decision: Decision, inputs: Inputs, report: Report, begun_s: float
+        self,
+        decision: Decision,
+        inputs: Inputs,
+        report: Report,
+        links: tuple[Link, ...],
+        begun_s: float,
     ) -> Picture:
         """The picture of a cycle that was just carried out."""
         now = inputs.now
@@ -150,7 +155,8 @@ class Controller:
             phases=decision.agenda.phases,
             performances=await self._accountant.performances(decision, now.at),
             ledger=self._keeper.entries,
-            problems=self._problems(decision, inputs, report),
+            problems=self._problems(decision, inputs, report, links),
+            links=links,
             stop=self._keeper.stop,
             cycle_s=max(0.0, self._clock.instant().boot_s - begun_s),
         )
@@ -170,12 +176,12 @@ class Controller:
             await self._keeper.add_sample(sample)
 
     def _problems(
-        self, decision: Decision, inputs: Inputs, report: Report
+        self, decision: Decision, inputs: Inputs, report: Report, links: tuple[Link, ...]
     ) -> dict[str, problems.Raised]:
         before = self._picture.problems if self._picture else {}
         present = (
             *problems_of(decision, inputs, self._policy),
-            *link_problems(self._links()),
+            *link_problems(links),
             *self._own_problems(report),
         )
         current, raised, cleared = problems.update(before, present, inputs.now.at)

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from agent.core.event import EventRecord
+from agent.core.event import EventRecord, Key
 from agent.core.ledger import Entry
-from agent.core.picture import Key, Stop
+from agent.core.picture import Stop
 from agent.core.sample import Sample
 from agent.core.settlement import Performance
 from agent.errors import StoreBusyError, StoreError
@@ -127,9 +127,11 @@ class Keeper:
         if await self._write("history", lambda: self.history.add(waiting)):
             self._unsaved.clear()
 
-    async def samples(self, since: datetime, until: datetime) -> tuple[Sample, ...]:
-        """Kept samples with since <= at < until, in order."""
-        found = await self._read("history", lambda: self.history.between(since, until))
+    async def samples(
+        self, since: datetime, until: datetime, most: int | None = None
+    ) -> tuple[Sample, ...]:
+        """Kept samples with since <= at < until, in order; of more than `most` the first ones."""
+        found = await self._read("history", lambda: self.history.between(since, until, most))
         return found or ()
 
     async def tidy(self, now: datetime) -> None:
@@ -145,9 +147,9 @@ class Keeper:
         await self._write("history", lambda: self.history.forget_before(now - KEEP))
         await asyncio.to_thread(self._database.lay_ballast)
 
-    async def put_performance(self, key: Key, figures: Performance) -> None:
-        """Keep an event's final figures."""
-        document = _PERFORMANCE.dump_json(figures).decode()
+    async def put_performance(self, key: Key, figures: Performance | None) -> None:
+        """Keep an event's final figures, or with None forget them."""
+        document = None if figures is None else _PERFORMANCE.dump_json(figures).decode()
         self._figures.hold({_performance_fact(key): document})
         await self._flush()
 

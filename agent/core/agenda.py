@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent.core.baseline import meter_before
-from agent.core.event import BY_POLICY, Ending, EventRecord
+from agent.core.event import BY_POLICY, Ending, EventRecord, Key
 from agent.core.ledger import Entry, Instant
 from agent.core.lifecycle import Phase, phase_of
 from agent.core.policy import Policy
@@ -24,8 +24,6 @@ from agent.core.timeline import (
     standing_limit,
     window_of,
 )
-
-Key = tuple[str, str]
 
 LOOKAHEAD = timedelta(seconds=1.5)
 """How far the plan looks ahead on the way down: a cycle, and the half second a draw and its reading

@@ -104,6 +104,8 @@ class Opt(StrEnum):
     OUT = "out"
 
 
+Key = tuple[str, str]
+"""The VEN's name and the event's id: what tells events apart."""
 BY_POLICY = "policy"
 """Who decided, where it was not a person."""
 

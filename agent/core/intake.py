@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from agent.core.event import Ending, Event, EventRecord, Opt, OptDecision, WayBack
+from agent.core.event import Ending, Event, EventRecord, Key, Opt, OptDecision, WayBack
 from agent.core.lifecycle import cancelled, opted_in, opted_out
 from agent.core.policy import Policy, decide_opt
 from agent.core.program import Program, program_for, program_of
 from agent.core.timeline import asked_at, way_back_of, window_of
-
-Key = tuple[str, str]
 
 
 class Verdict(StrEnum):

@@ -4,21 +4,20 @@ Metrics, page, command line, reports and the service's status line agree because
 anywhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.core.event import EventRecord
+from agent.core.event import EventRecord, Key
 from agent.core.ledger import Entry
 from agent.core.lifecycle import Phase
+from agent.core.link import Link
 from agent.core.plan import NO_PLAN, Plan
 from agent.core.problems import Raised
-from agent.core.program import Program, program_for
+from agent.core.program import Program
 from agent.core.settlement import Performance
 from agent.core.site import Snapshot
-from agent.core.timeline import Ceiling, SourceKind, Timeline
-
-Key = tuple[str, str]
+from agent.core.timeline import Ceiling, Obligation, SourceKind, Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,9 @@ class Counters:
     commands: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Commands to devices and jobs, by lever and result."""
     curtailed_s: float = 0.0
-    """Time with any event acting on the site."""
+    """Time with any event limiting the site."""
     shed_j: float = 0.0
-    """Energy not drawn against the baseline while an event acted."""
+    """Energy not drawn against the baseline while an event limited the site."""
     drifts: int = 0
     """Setpoints set again because somebody else had moved them."""
 
@@ -67,6 +66,8 @@ class Picture:
     performances: Mapping[Key, Performance] = field(default_factory=dict)
     ledger: tuple[Entry, ...] = ()
     problems: Mapping[str, Raised] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+    """How each VEN stood with its VTN as the cycle began."""
     stop: Stop | None = None
     counters: Counters = field(default_factory=Counters)
     cycle_s: float = 0.0
@@ -83,7 +84,11 @@ _SHOWN_FIRST = (
 
 
 def current_event(picture: Picture) -> Key | None:
-    """The event to speak of first: the one acting, else the next to come."""
+    """The event to speak of first: the one acting, else the next to come.
+
+    Events that ask something of the site come before those that do not (prices, tests, level 0).
+    """
+    asking = asking_events(picture)
     live = [
         key
         for key, phase in picture.phases.items()
@@ -92,11 +97,26 @@ def current_event(picture: Picture) -> Key | None:
     return min(
         live,
         key=lambda key: (
+            key not in asking,
             _SHOWN_FIRST.index(picture.phases[key]),
             picture.records[key].event.starts_at,
             key,
         ),
         default=None,
+    )
+
+
+def asking_events(picture: Picture) -> frozenset[Key]:
+    """Events that limit the site at some time."""
+    return frozenset((o.source.ven, o.source.name) for o in _of_events(picture))
+
+
+def limiting_events(picture: Picture) -> frozenset[Key]:
+    """Events that limit the site now, whether or not they are the ones that bind."""
+    return frozenset(
+        (o.source.ven, o.source.name)
+        for o in _of_events(picture)
+        if o.limit_at(picture.at) is not None
     )
 
 
@@ -108,6 +128,5 @@ def limit_in_force(picture: Picture) -> Ceiling | None:
     return ceiling if ceiling.source.kind is SourceKind.EVENT or picture.ledger else None
 
 
-def program_of(record: EventRecord, picture: Picture) -> Program:
-    """The event's program; one that sheds nothing for an event that belongs to none."""
-    return program_for(record.event, picture.programs) or Program("none", record.event.program)
+def _of_events(picture: Picture) -> Iterator[Obligation]:
+    return (o for o in picture.timeline.obligations if o.source.kind is SourceKind.EVENT)

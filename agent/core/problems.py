@@ -20,7 +20,7 @@ class Problem:
     """One thing that is wrong now."""
 
     key: str
-    """Stable name: `meter`, `gpu/<uuid>/drift`."""
+    """Stable name: `meter`, `drift/<GPU or workload>`."""
     severity: Severity
     text: str
     """One sentence: what and where."""

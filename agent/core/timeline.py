@@ -37,6 +37,8 @@ class Source:
     name: str
     """The event's id, or what limits the site."""
     detail: str = ""
+    ven: str = ""
+    """The VEN that received the event: its id is unique only within that."""
 
     def __str__(self) -> str:
         """`event ev-1 (25 % below baseline)`."""
@@ -261,7 +263,8 @@ def own_obligations_of(
 
 
 def _source(kind: SourceKind, record: EventRecord, detail: str) -> Source:
-    return Source(kind, record.event.event_id, detail)
+    ven, event_id = record.key
+    return Source(kind, event_id, detail, ven)
 
 
 def _guard(record: EventRecord, before_w: float, since: datetime, guard_s: float) -> Obligation:

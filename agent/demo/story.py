@@ -12,9 +12,10 @@ from typing import Any
 
 from agent.app import App
 from agent.config import parse
+from agent.core.event import Key
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase
-from agent.core.picture import Key, Picture
+from agent.core.picture import Picture
 from agent.core.timeline import SourceKind
 from agent.demo.site import SPEC, configuration
 from agent.errors import FlexloadError

@@ -7,11 +7,9 @@ from types import MappingProxyType
 
 from pydantic import TypeAdapter, ValidationError
 
-from agent.core.event import EventRecord
+from agent.core.event import EventRecord, Key
 from agent.store.database import Database
 from agent.store.pending import Pending
-
-Key = tuple[str, str]
 
 _RECORD = TypeAdapter(EventRecord)
 

@@ -53,11 +53,13 @@ class History:
                 "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?)", rows
             )
 
-    def between(self, start: datetime, end: datetime) -> tuple[Sample, ...]:
-        """Samples with start <= at < end, in order."""
+    def between(
+        self, start: datetime, end: datetime, most: int | None = None
+    ) -> tuple[Sample, ...]:
+        """Samples with start <= at < end, in order; of more than `most` the first ones."""
         rows = self._database.query(
-            "SELECT * FROM samples WHERE at_us >= ? AND at_us < ? ORDER BY at_us",
-            (microseconds(start), microseconds(end)),
+            "SELECT * FROM samples WHERE at_us >= ? AND at_us < ? ORDER BY at_us LIMIT ?",
+            (microseconds(start), microseconds(end), -1 if most is None else most),
         )
         return tuple(
             Sample(

@@ -13,8 +13,9 @@ from agent import __version__
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase
 from agent.core.link import Link
-from agent.core.picture import Picture, current_event, program_of
+from agent.core.picture import Picture, current_event
 from agent.core.problems import Severity
+from agent.core.program import program_of
 from agent.core.site import Health, WorkloadState
 from agent.core.timeline import window_of
 
@@ -24,20 +25,17 @@ _NAN = float("nan")
 class Metrics(Collector):
     """Renders the last picture for Prometheus."""
 
-    def __init__(
-        self, picture: Callable[[], Picture | None], links: Callable[[], tuple[Link, ...]]
-    ) -> None:
+    def __init__(self, picture: Callable[[], Picture | None]) -> None:
         self._picture = picture
-        self._links = links
 
     def collect(self) -> Iterator[Metric]:
-        """All metric families of one scrape."""
+        """All metric families of one scrape; before the first picture only what is known without one."""
         build = GaugeMetricFamily("flexload_build_info", "The agent's version.", labels=["version"])
         build.add_metric([__version__], 1)
         yield build
-        yield from _links(self._links())
         picture = self._picture()
         if picture is not None:
+            yield from _links(picture.links)
             yield from _site(picture)
             yield from _event(picture)
             yield from _gpus(picture)
@@ -103,7 +101,7 @@ def _event(picture: Picture) -> Iterator[Metric]:
     start = end = baseline = _NAN
     if key is not None:
         record = picture.records[key]
-        window = window_of(record, program_of(record, picture))
+        window = window_of(record, program_of(record.event, picture.programs))
         start = window.hold_from.timestamp()
         end = float("inf") if window.hold_until is None else window.hold_until.timestamp()
         baseline = _NAN if record.baseline is None else record.baseline.power_w
@@ -163,7 +161,9 @@ def _counters(picture: Picture) -> Iterator[Metric]:
     yield _counter(
         "flexload_control_cycles_late", "Cycles longer than their period.", counters.late_cycles
     )
-    yield _counter("flexload_curtailed_seconds", "Time with an event acting.", counters.curtailed_s)
+    yield _counter(
+        "flexload_curtailed_seconds", "Time with an event limiting the site.", counters.curtailed_s
+    )
     yield _counter(
         "flexload_curtailed_energy_joules",
         "Energy not drawn against the baseline.",

@@ -1,17 +1,21 @@
 """The status sentence: what is happening, why, and what comes next, in one line for a person."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from agent.core.event import EventRecord
+from agent.core.event import EventRecord, Key
 from agent.core.lifecycle import Phase
-from agent.core.link import Link
-from agent.core.picture import Key, Picture, current_event, limit_in_force, program_of
-from agent.core.program import Program, describe_ask
-from agent.core.timeline import SourceKind, Window, steps_of, window_of
+from agent.core.picture import (
+    Picture,
+    asking_events,
+    current_event,
+    limit_in_force,
+)
+from agent.core.program import Program, describe_ask, program_of
+from agent.core.timeline import SourceKind, steps_of, window_of
 from agent.units import format_duration, format_power
 
 
-def sentence_of(picture: Picture, links: tuple[Link, ...]) -> str:
+def sentence_of(picture: Picture) -> str:
     """One or two sentences, most important first."""
     if picture.stop is not None:
         main = (
@@ -21,14 +25,16 @@ def sentence_of(picture: Picture, links: tuple[Link, ...]) -> str:
         return main + _returning(picture)
     key = current_event(picture)
     main = _normal(picture) if key is None else _event(key, picture)
-    return main + _shortfall(picture) + _lost(picture, links)
+    return main + _shortfall(picture) + _lost(picture)
 
 
 def _event(key: Key, picture: Picture) -> str:
     record = picture.records[key]
-    program = program_of(record, picture)
+    program = program_of(record.event, picture.programs)
     window = window_of(record, program)
     name = f"{'Test event' if record.event.test else 'Event'} {key[1]}"
+    if picture.phases[key].acting and key not in asking_events(picture):
+        return f"{_normal(picture)} {name} sheds nothing, {_ends(window.done_at, picture)}."
     ceiling = picture.timeline.ceiling_at(picture.at)
     now = format_power(picture.power_w) if picture.power_w is not None else "unknown power"
     limit = "no limit" if ceiling is None else format_power(ceiling.limit_w)
@@ -37,7 +43,7 @@ def _event(key: Key, picture: Picture) -> str:
         source = f" Limited by {ceiling.source}."
     match picture.phases[key]:
         case Phase.HOLDING:
-            return f"{name}: holding {now} of {limit} allowed, {_ends(window, picture)}.{source}"
+            return f"{name}: holding {now} of {limit} allowed, {_ends(window.hold_until, picture)}.{source}"
         case Phase.RAMPING_DOWN:
             left = format_duration(window.hold_from - picture.at)
             return f"{name}: ramping down, {now} now, {limit} allowed; full delivery in {left}.{source}"
@@ -52,10 +58,10 @@ def _event(key: Key, picture: Picture) -> str:
             return f"{name} begins in {left}: {_asks(record, program, picture)}. {now} now."
 
 
-def _ends(window: Window, picture: Picture) -> str:
-    if window.hold_until is None:
+def _ends(end: datetime | None, picture: Picture) -> str:
+    if end is None:
         return "until the grid calls it off"
-    return f"ends in {format_duration(window.hold_until - picture.at)}"
+    return f"ends in {format_duration(end - picture.at)}"
 
 
 def _asks(record: EventRecord, program: Program, picture: Picture) -> str:
@@ -70,7 +76,8 @@ def _normal(picture: Picture) -> str:
     ceiling = limit_in_force(picture)
     if ceiling is not None and ceiling.source.kind is not SourceKind.EVENT:
         return f"Holding {now} of {format_power(ceiling.limit_w)}: {ceiling.source}."
-    return f"Normal operation at {now}; no event is ahead."
+    ahead = "" if current_event(picture) else "; no event is ahead"
+    return f"Normal operation at {now}{ahead}."
 
 
 def _returning(picture: Picture) -> str:
@@ -84,8 +91,8 @@ def _shortfall(picture: Picture) -> str:
     return f" {format_power(picture.plan.shortfall_w)} short: {why}."
 
 
-def _lost(picture: Picture, links: tuple[Link, ...]) -> str:
-    for link in links:
+def _lost(picture: Picture) -> str:
+    for link in picture.links:
         if link.lost_since is not None:
             lasted = format_duration(max(timedelta(0), picture.at - link.lost_since))
             return f" VTN of {link.ven} has not answered for {lasted}."

@@ -4,23 +4,27 @@ Built from the picture alone, so that all of them agree; plain values, ready for
 ISO 8601 UTC).
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from heapq import merge
+from itertools import groupby, islice
 
 from agent import __version__
+from agent.core.event import Key
 from agent.core.ledger import Entry, Lever
 from agent.core.link import Link
-from agent.core.picture import Key, Picture, current_event, limit_in_force, program_of
-from agent.core.program import describe_ask
-from agent.core.settlement import Performance
+from agent.core.picture import Picture, current_event, limit_in_force
 from agent.core.site import Gpu, Workload
-from agent.core.timeline import SourceKind, Timeline, steps_of, window_of
+from agent.core.timeline import Obligation, SourceKind, Timeline
+from agent.telemetry.event_view import EventViews
+from agent.telemetry.plain import View, iso, watts
 from agent.telemetry.sentence import sentence_of
 
-View = dict[str, Any]
+Entries = Mapping[tuple[Lever, str], Entry]
 
+LATEST = datetime.max.replace(tzinfo=UTC)
 INSTANT = timedelta(milliseconds=1)
 MOST_CORNERS = 200
 """Corners of the ceiling's line that are shown at most: an event may have thousands."""
@@ -38,40 +42,40 @@ class About:
     version: str = field(default=__version__)
 
 
-def view_of(picture: Picture, links: tuple[Link, ...], about: About) -> View:
-    """Everything there is to see of one cycle."""
+def view_of(picture: Picture, about: About, events: EventViews) -> View:
+    """Everything there is to see of one cycle; of the events the latest ones, in brief.
+
+    `events` remembers what it made from one view to the next.
+    """
     entries = {(entry.lever, entry.key): entry for entry in picture.ledger}
-    events = [_event(key, picture) for key in picture.records]
-    events.sort(key=lambda event: event["starts_at"] or "", reverse=True)
     current = current_event(picture)
     return {
-        "at": _iso(picture.at),
+        "at": iso(picture.at),
         "site": {
             "name": about.site,
             "version": about.version,
             "demo": about.demo,
             "socket": about.socket,
         },
-        "started_at": _iso(about.started_at),
-        "sentence": sentence_of(picture, links),
+        "started_at": iso(about.started_at),
+        "sentence": sentence_of(picture),
         "power": _power(picture, current),
-        "event": None if current is None else _event(current, picture),
-        "events": events,
-        "gpus": [_gpu(gpu, entries, picture) for gpu in picture.snapshot.gpus],
-        "workloads": [_workload(w, entries, picture) for w in picture.snapshot.workloads],
-        "links": [_link(link) for link in links],
+        **events.of(picture, current),
+        "gpus": list(_gpus(picture, entries)),
+        "workloads": list(_workloads(picture, entries)),
+        "links": [_link(link) for link in picture.links],
         "problems": [
             {
                 "key": key,
                 "severity": raised.problem.severity.value,
                 "text": raised.problem.text,
-                "since": _iso(raised.since),
+                "since": iso(raised.since),
             }
             for key, raised in sorted(picture.problems.items())
         ],
         "stop": None
         if picture.stop is None
-        else {"since": _iso(picture.stop.since), "by": picture.stop.by, "why": picture.stop.why},
+        else {"since": iso(picture.stop.since), "by": picture.stop.by, "why": picture.stop.why},
         "setpoints": len(picture.ledger),
         "cycle_s": round(picture.cycle_s, 4),
     }
@@ -83,17 +87,17 @@ def _power(picture: Picture, current: Key | None) -> View:
     baseline = None if record is None else record.baseline
     plan = picture.plan
     return {
-        "now_w": _watts(picture.power_w),
+        "now_w": watts(picture.power_w),
         "quality": picture.snapshot.meter.quality.value,
-        "ceiling_w": None if ceiling is None else _watts(ceiling.limit_w),
+        "ceiling_w": None if ceiling is None else watts(ceiling.limit_w),
         "ceiling_source": None if ceiling is None else str(ceiling.source),
         "binding": limit_in_force(picture) is not None,
         "ahead": list(_ahead(picture.timeline, picture.at)),
-        "goal_w": _watts(plan.goal_w),
-        "expected_w": _watts(picture.expected_w),
-        "baseline_w": None if baseline is None else _watts(baseline.power_w),
+        "goal_w": watts(plan.goal_w),
+        "expected_w": watts(picture.expected_w),
+        "baseline_w": None if baseline is None else watts(baseline.power_w),
         "baseline_method": None if baseline is None else baseline.method,
-        "shortfall_w": _watts(plan.shortfall_w),
+        "shortfall_w": watts(plan.shortfall_w),
         "short_because": list(plan.short_because),
         "governor": picture.governor_note,
     }
@@ -101,91 +105,58 @@ def _power(picture: Picture, current: Key | None) -> View:
 
 def _ahead(timeline: Timeline, at: datetime) -> Iterator[View]:
     """The ceiling to come as corner points of its line, two where it jumps; null where there is none."""
-    bends = sorted({bend for o in timeline.obligations for bend in o.bends() if bend > at})
-    points = [at, *(point for bend in bends for point in (bend - INSTANT, bend))]
-    for point in points[:MOST_CORNERS]:
-        ceiling = timeline.ceiling_at(point)
+    ahead = [o for o in timeline.obligations if o.segments and (o.until() or LATEST) > at]
+    bends = groupby(merge(*(_bends_after(at, obligation) for obligation in ahead)))
+    nearest = [bend for bend, _ in islice(bends, MOST_CORNERS // 2)]
+    points = [at, *(point for bend in nearest for point in (bend - INSTANT, bend))][:MOST_CORNERS]
+    near = Timeline(tuple(o for o in ahead if o.segments[0].start <= points[-1]))
+    for point in points:
+        ceiling = near.ceiling_at(point)
         free = ceiling is None or ceiling.source.kind is SourceKind.SITE
-        limit_w = None if ceiling is None or free else _watts(ceiling.limit_w)
-        yield {"at": _iso(point), "limit_w": limit_w}
+        limit_w = None if ceiling is None or free else watts(ceiling.limit_w)
+        yield {"at": iso(point), "limit_w": limit_w}
 
 
-def _event(key: Key, picture: Picture) -> View:
-    record = picture.records[key]
-    event = record.event
-    program = program_of(record, picture)
-    window = window_of(record, program)
-    figures = picture.performances.get(key)
-    phase = picture.phases.get(key)
-    return {
-        "event_id": event.event_id,
-        "ven": event.ven,
-        "program": program.name,
-        "revision": event.revision,
-        "phase": None if phase is None else phase.value,
-        "test": event.test,
-        "asks": [
-            {"from": _iso(step.at), "text": " and ".join(map(describe_ask, step.asks)) or "normal"}
-            for step in steps_of(record, program, picture.max_import_w)
-        ],
-        "signals": [
-            {"name": s.name, "unit": s.unit, "values": [i.value for i in s.intervals]}
-            for s in event.signals
-        ],
-        "received_at": _iso(record.received_at),
-        "starts_at": _iso(event.starts_at + record.start_shift),
-        "ramp_from": _iso(window.ramp_from),
-        "hold_from": _iso(window.hold_from),
-        "hold_until": _iso(window.hold_until),
-        "done_at": _iso(window.done_at),
-        "opt": record.opt.opt.value,
-        "opt_by": record.opt.by,
-        "opt_why": record.opt.why,
-        "baseline_w": None if record.baseline is None else _watts(record.baseline.power_w),
-        "comment": event.comment,
-        "performance": None if figures is None else performance_view(figures),
-    }
+def _bends_after(at: datetime, obligation: Obligation) -> Iterator[datetime]:
+    passed = bisect_right(obligation.segments, at, key=lambda segment: segment.start)
+    rest = replace(obligation, segments=obligation.segments[max(0, passed - 1) :])
+    return (bend for bend in rest.bends() if bend > at)
 
 
-def performance_view(figures: Performance) -> View:
-    """One event's figures."""
-    return {
-        "baseline_w": _watts(figures.baseline_w),
-        "committed_w": _watts(figures.committed_w),
-        "delivered_w": _watts(figures.delivered_w),
-        "compliant_share": round(figures.compliant_share, 4),
-        "worst_over_w": _watts(figures.worst_over_w),
-        "energy_shed_wh": round(figures.energy_shed_wh, 1),
-        "held_s": round(figures.held.total_seconds()),
-    }
+def _gpus(picture: Picture, entries: Entries) -> Iterator[View]:
+    # The first of several owners is shown.
+    owners = {uuid: w.name for w in reversed(picture.snapshot.workloads) for uuid in w.gpus}
+    for gpu in picture.snapshot.gpus:
+        yield _gpu(gpu, entries.get((Lever.CAP, gpu.uuid)), owners.get(gpu.uuid))
 
 
-def _gpu(gpu: Gpu, entries: Mapping[tuple[Lever, str], Entry], picture: Picture) -> View:
-    entry = entries.get((Lever.CAP, gpu.uuid))
-    owner = next((w for w in picture.snapshot.workloads if gpu.uuid in w.gpus), None)
+def _gpu(gpu: Gpu, entry: Entry | None, owner: str | None) -> View:
     return {
         "uuid": gpu.uuid,
         "host": gpu.host,
         "index": gpu.index,
         "name": gpu.name,
-        "power_w": _watts(gpu.power_w),
-        "limit_w": _watts(gpu.limit_w),
-        "enforced_w": _watts(gpu.enforced_w),
-        "max_limit_w": _watts(gpu.max_limit_w),
-        "cap_w": None if entry is None else _watts(entry.setpoint_w),
-        "original_w": None if entry is None else _watts(entry.original_w),
+        "power_w": watts(gpu.power_w),
+        "limit_w": watts(gpu.limit_w),
+        "enforced_w": watts(gpu.enforced_w),
+        "max_limit_w": watts(gpu.max_limit_w),
+        "cap_w": None if entry is None else watts(entry.setpoint_w),
+        "original_w": None if entry is None else watts(entry.original_w),
         "reason": "" if entry is None else entry.reason,
         "health": gpu.health.value,
         "detail": gpu.detail,
-        "workload": None if owner is None else owner.name,
+        "workload": owner,
     }
 
 
-def _workload(
-    workload: Workload, entries: Mapping[tuple[Lever, str], Entry], picture: Picture
-) -> View:
+def _workloads(picture: Picture, entries: Entries) -> Iterator[View]:
+    draws_w = {gpu.uuid: gpu.power_w or 0.0 for gpu in picture.snapshot.gpus}
+    for workload in picture.snapshot.workloads:
+        yield _workload(workload, entries, sum(draws_w.get(uuid, 0.0) for uuid in workload.gpus))
+
+
+def _workload(workload: Workload, entries: Entries, power_w: float) -> View:
     entry = entries.get((Lever.PAUSE, workload.workload_id))
-    draws = [g.power_w for g in picture.snapshot.gpus if g.uuid in workload.gpus and g.power_w]
     caps = [e for uuid in workload.gpus if (e := entries.get((Lever.CAP, uuid))) is not None]
     reason = entry.reason if entry else caps[0].reason if caps else ""
     if not reason and workload.terms.tier == 0 and not workload.terms.may_pause:
@@ -198,10 +169,10 @@ def _workload(
         "may_pause": workload.terms.may_pause,
         "state": workload.state.value,
         "paused_by_us": entry is not None,
-        "since": _iso(entry.written.at if entry else workload.since),
+        "since": iso(entry.written.at if entry else workload.since),
         "gpus": len(workload.gpus),
-        "power_w": _watts(sum(draws)) if workload.gpus else None,
-        "cap_w": _watts(min((e.setpoint_w or 0.0 for e in caps), default=None)),
+        "power_w": watts(power_w) if workload.gpus else None,
+        "cap_w": watts(min((e.setpoint_w or 0.0 for e in caps), default=None)),
         "reason": reason,
     }
 
@@ -214,17 +185,9 @@ def _link(link: Link) -> View:
         "registered": link.registered,
         "ven_id": link.ven_id,
         "poll_s": link.poll_s,
-        "last_contact": _iso(link.last_contact),
-        "lost_since": _iso(link.lost_since),
+        "last_contact": iso(link.last_contact),
+        "lost_since": iso(link.lost_since),
         "trouble": link.trouble,
         "rejected": link.rejected,
         "reports_waiting": link.reports_waiting,
     }
-
-
-def _watts(value: float | None) -> float | None:
-    return None if value is None else round(value, 1)
-
-
-def _iso(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

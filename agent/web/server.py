@@ -18,10 +18,11 @@ from prometheus_client.registry import Collector
 
 from agent.core.sample import Sample
 from agent.errors import ConfigError
-from agent.telemetry.view import View
+from agent.telemetry.plain import View
 from agent.web import assets
 from agent.web.settings import WebSettings, split_address
 
+Events = Callable[[str | None], Awaitable[list[View]]]
 Samples = Callable[[datetime, datetime], Awaitable[tuple[Sample, ...]]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -49,10 +50,13 @@ class WebServer:
         self,
         settings: WebSettings,
         metrics: Collector,
+        events: Events,
         samples: Samples,
         now: Callable[[], datetime],
     ) -> None:
+        """`events` gives all events, or those with one id; `samples` the kept ones of a stretch."""
         self._settings = settings
+        self._events_of = events
         self._samples = samples
         self._now = now
         self._registry = CollectorRegistry()
@@ -148,8 +152,10 @@ class WebServer:
         return web.Response(body=self._document, content_type="application/json")
 
     async def _events(self, request: web.Request) -> web.Response:
-        events = [] if self._view is None else self._view["events"]
-        return web.json_response({"events": events})
+        """Every event, or with `?event_id=` those with that id, with all signals and intervals."""
+        events = await self._events_of(request.query.get("event_id"))
+        document = await asyncio.to_thread(json.dumps, {"events": events}, separators=(",", ":"))
+        return web.Response(text=document, content_type="application/json")
 
     async def _history(self, request: web.Request) -> web.Response:
         try:

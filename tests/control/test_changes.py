@@ -5,10 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from agent.core.event import Opt
+from agent.core.event import Key, Opt
 from agent.core.intake import receive
 from agent.core.lifecycle import Phase
-from agent.core.picture import Key
 from tests.control.live import POLICY, PROGRAM, Live, powers_w
 
 

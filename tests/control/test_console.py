@@ -15,6 +15,7 @@ from agent.core.event import Opt
 from agent.core.lifecycle import Phase
 from agent.errors import StoreBusyError
 from agent.store.audit import Audit
+from agent.telemetry.event_view import events_of
 from tests.control.live import Live
 
 
@@ -23,6 +24,9 @@ def console_of(site, path):
         stop = site.keeper.stop
         return site.policy if stop is None else replace(site.policy, stopped=stop.why)
 
+    async def events():
+        return events_of(site.pictures[-1])
+
     return Console(
         path,
         site.keeper,
@@ -30,6 +34,7 @@ def console_of(site, path):
         (site.program,),
         policy,
         lambda: {"sentence": "all is well"} if site.pictures else None,
+        events,
         site.changed.extend,
     )
 
@@ -64,6 +69,15 @@ async def test_status_is_the_view(live):
     assert "first cycle" in (await ask(live, command="status"))["error"]
     await live.run(1)
     assert (await ask(live, command="status"))["view"] == {"sentence": "all is well"}
+
+
+async def test_all_events_are_listed_whole_however_many(live):
+    for number in range(30):
+        live.call(0.25, start_s=3600.0 * (number + 1), event_id=f"ev-{number}")
+    await live.run(1)
+    events = (await ask(live, command="events"))["events"]
+    assert [one["event_id"] for one in events] == [f"ev-{number}" for number in reversed(range(30))]
+    assert all(one["signals"] and one["asks"] for one in events)
 
 
 async def test_opting_out_while_holding_lets_go_at_once_within_the_ramp(live):

@@ -8,6 +8,7 @@ import pytest
 from agent.core.event import Opt, OptDecision
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase, opted_out
+from agent.core.link import Link
 from agent.core.picture import Stop
 from agent.core.policy import WorkloadRule
 from agent.core.program import DropTo
@@ -40,6 +41,14 @@ async def test_an_event_is_met_held_and_undone(live):
     assert 0 <= over_delivery <= 0.02
     assert live.untouched
     assert max(means_w(after)) <= max(means_w(before)) * 1.01, "no rebound"
+
+
+async def test_a_picture_holds_the_links_that_its_cycle_saw(live):
+    live.links = (Link("ven", "http://vtn.example", "OpenADR 2.0b", lost_since=live.clock.now()),)
+    (seen,) = await live.run(1)
+    live.links = ()
+    assert [link.ven for link in seen.links] == ["ven"]
+    assert "vtn/ven" in seen.problems
 
 
 async def test_protected_work_is_never_touched(live):

@@ -62,9 +62,10 @@ def exposed() -> dict[str, set[str]]:
         phases={record.key: Phase.HOLDING},
         ledger=(entry,),
         counters=Counters(commands={("cap", "applied"): 1}),
+        links=(Link("ven", "http://vtn", "2.0b"),),
     )
     registry = CollectorRegistry()
-    registry.register(Metrics(lambda: picture, lambda: (Link("ven", "http://vtn", "2.0b"),)))
+    registry.register(Metrics(lambda: picture))
     found = defaultdict(set)
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:

@@ -1,6 +1,7 @@
 """Hand-made pictures of a cycle: what the view, the sentence and the page are tested with."""
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from agent.core.plan import Plan
 from agent.core.settlement import Performance
 from agent.core.site import MeterQuality, MeterSample, Snapshot, WorkloadClass, WorkloadState
 from agent.core.timeline import Timeline, obligations_of, standing_limit
+from agent.telemetry.event_view import EventViews
 from agent.telemetry.view import About, View, view_of
 from tests.core.build import PROGRAM, at, event, gpu, instant, record, s, snapshot, workload
 
@@ -164,7 +166,8 @@ def paused(state: WorkloadState) -> Picture:
 
 def shown(of: Picture, *links: Link, site_name: str = "hall 3", demo: bool = False) -> View:
     """The view of a picture."""
-    return view_of(of, links, About(site_name, at(-3600), demo, version="0.1.0"))
+    about = About(site_name, at(-3600), demo, version="0.1.0")
+    return view_of(replace(of, links=links), about, EventViews())
 
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from agent.core.picture import Picture
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
+from agent.telemetry.event_view import events_of
 from agent.telemetry.metrics import Metrics
 from agent.telemetry.view import View
 from agent.web.server import WebServer
@@ -43,11 +44,15 @@ class Site:
         """Show the view of a picture at its own time or, live, as if it were of this moment."""
         if self._live:
             self._shift = datetime.now(UTC) - of.at
-        self.picture = of
+        self.picture = replace(of, links=(LINK,))
         self.now = of.at + self._shift
         view = moved({**shown(of, LINK), **changes}, self._shift)
         await self.server.show(view)
         return view
+
+    async def events(self, event_id: str | None = None) -> list[View]:
+        found = [] if self.picture is None else events_of(self.picture, event_id)
+        return [moved(event, self._shift) for event in found]
 
     async def samples(self, since: datetime, until: datetime) -> tuple[Sample, ...]:
         moved_on = (replace(sample, at=sample.at + self._shift) for sample in self.history)
@@ -62,7 +67,8 @@ async def serving(
     site = Site(history, live=live)
     site.server = WebServer(
         WebSettings(**{"listen": "127.0.0.1:0", **settings}),  # type: ignore[arg-type]
-        Metrics(lambda: site.picture, lambda: (LINK,)),
+        Metrics(lambda: site.picture),
+        site.events,
         site.samples,
         lambda: site.now,
     )

@@ -317,6 +317,7 @@ async def test_an_events_detail_shows_all_its_signals(hall):
         assert await page.evaluate(f"{button}.ariaExpanded") == "false"
         await page.evaluate(f"{button}.click()")
         assert await page.evaluate(f"{button}.ariaExpanded") == "true"
+        await page.until("document.querySelector('.detail ul').innerText.startsWith('1. ')")
         detail = await page.text(".detail")
         assert "ELECTRICITY_PRICE price: 2 EUR/MWh" in detail
         assert "1.733 kWh" in detail
@@ -327,8 +328,41 @@ async def test_a_long_book_of_events_is_cut_short_until_asked_for(hall):
     many = [record(event(event_id=f"ev-{i}", start=-86_400.0 - 3600 * i)) for i in range(50)]
     async with hall.opened(picture(0, *many)) as page:
         assert await page.count("#events-list tbody") == 20
+        assert await page.text("#events-summary") == "50 events"
+        assert await page.text("#events-all") == "Show all 50 events"
         await page.evaluate("document.querySelector('#events-all').click()")
+        await page.until("document.querySelectorAll('#events-list tbody').length", 50)
+        assert await page.evaluate("document.querySelector('#events-all').hidden")
+        rows = "[...document.querySelectorAll('#events-list tbody th span:first-child')]"
+        ids = await page.evaluate(f"{rows}.map((node) => node.innerText)")
+        assert ids == [f"ev-{i}" for i in range(50)]
+        # What a view says is newer than the book: it is shown in the same row.
+        await hall.site.show(picture(0, *many[1:], record(event(event_id="ev-0", start=60.0))))
+        await page.until("document.querySelector('#events-list td').innerText", "pending")
         assert await page.count("#events-list tbody") == 50
+
+
+async def test_a_book_that_cannot_be_fetched_can_be_tried_again(hall):
+    many = [record(event(event_id=f"ev-{i}", start=-86_400.0 - 3600 * i)) for i in range(30)]
+    async with hall.opened(picture(0, *many), 1280, "*/api/v1/events*") as page:
+        await page.evaluate("document.querySelector('#events-all').click()")
+        failed = "Show all 30 events: they could not be loaded, try again"
+        await page.until("document.querySelector('#events-all').innerText", failed)
+        await page.evaluate("document.querySelector('.opener button').click()")
+        assert await page.text(".detail ul") == "loading"
+        await page.command("Network.setBlockedURLs", urls=[])
+        await page.evaluate("document.querySelector('#events-all').click()")
+        await page.until("document.querySelectorAll('#events-list tbody').length", 30)
+        assert await page.text(".detail ul") == "1. level: 2"
+
+
+async def test_how_many_more_events_are_to_come_counts_those_not_listed_too(hall):
+    many = [record(event(event_id=f"ev-{i}", start=600.0 * (i + 1))) for i in range(40)]
+    async with hall.opened(picture(0, *many)) as page:
+        assert "39 more events to come" in await page.text("#event-asks")
+    past = [record(event(event_id=f"ev-{i}", start=-86_400.0 * (i + 1))) for i in range(25)]
+    async with hall.opened(picture(0, *past)) as page:
+        assert "25 earlier events" in await page.text("#event-asks")
 
 
 async def test_what_must_be_seen_is_in_banners_and_only_then(hall):
@@ -470,7 +504,9 @@ async def test_a_page_that_was_hidden_catches_up_when_it_is_seen_again(hall):
         await plotted(page)
         before = await page.text("h1")
         await page.evaluate(hidden("true"))
-        latest = await hall.site.show(pictures.holding())
+        # Of samples nearer than half a second the chart keeps the first.
+        latest = moved(await hall.site.show(pictures.holding()), timedelta(seconds=1))
+        await hall.site.server.show(latest)
         await page.until("document.getElementById('plot').data[2].y.at(-1)", 29.48)
         assert await page.text("h1") == before
         await page.evaluate(hidden("false"))

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 import pytest
@@ -26,9 +26,9 @@ from agent.web import assets
 from agent.web.server import ALIVE_FOR, CHART_POINTS, HEADERS
 from agent.web.settings import WebSettings
 from tests import requirement
-from tests.core.build import NOON, at, s
+from tests.core.build import NOON, at, event, record, s
 from tests.web import pictures
-from tests.web.pictures import shown
+from tests.web.pictures import picture, shown
 from tests.web.serving import Site, samples, serving
 
 TOKEN = "correct-horse-battery"
@@ -81,13 +81,32 @@ def raw(url: str, path: str, **headers: str) -> http.client.HTTPResponse:
 # --- the view ------------------------------------------------------------------------------------
 
 
-async def test_state_and_events_are_the_last_view_shown(site, client):
+async def test_the_state_is_the_last_view_shown(site, client):
     view = await site.show(pictures.completed())
     async with client.get(f"{site.url}api/v1/state") as answer:
         assert (answer.status, answer.content_type) == (200, "application/json")
         assert await answer.json() == view
+
+
+async def test_events_are_those_of_the_view_and_all_others_whole(site, client):
+    many = [record(event(event_id=f"ev-{i}", start=-3600.0 * i)) for i in range(30)]
+    view = await site.show(picture(60, *many))
     async with client.get(f"{site.url}api/v1/events") as answer:
-        assert (await answer.json())["events"] == view["events"]
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        events = (await answer.json())["events"]
+    assert [one["event_id"] for one in events] == [f"ev-{i}" for i in range(30)]
+    assert all(one["signals"] and one["asks"] for one in events)
+    for brief, whole in zip(view["events"], events, strict=False):
+        assert brief.items() <= whole.items()
+
+
+async def test_one_event_can_be_asked_for_by_its_id(site, client):
+    odd = "ev 1&\u202e"
+    await site.show(picture(60, record(), record(event(event_id=odd))))
+    async with client.get(f"{site.url}api/v1/events", params={"event_id": odd}) as answer:
+        assert [one["event_id"] for one in (await answer.json())["events"]] == [odd]
+    async with client.get(f"{site.url}api/v1/events?event_id=none") as answer:
+        assert (await answer.json())["events"] == []
 
 
 async def test_before_the_first_cycle_there_is_no_state_and_there_are_no_events(site, client):
@@ -482,11 +501,21 @@ async def test_metrics_parse_and_agree_with_the_view(site, client):
     assert [phase for phase, on in phases.items() if on] == [view["event"]["phase"]]
 
 
-async def test_before_the_first_cycle_metrics_tell_of_the_agent_and_its_links(site, client):
+async def test_before_the_first_cycle_metrics_tell_of_the_agent_alone(site, client):
     text = await scraped(site, client)
     assert "flexload_build_info" in text
-    assert "flexload_vtn_up" in text
+    assert "flexload_vtn_up" not in text
     assert "flexload_site_power_watts" not in text
+
+
+async def test_metrics_and_view_show_the_links_of_one_cycle(site, client):
+    view = await site.show(pictures.normal())
+    (link,) = view["links"]
+    families = text_string_to_metric_families(await scraped(site, client))
+    value = {family.name: family.samples[0].value for family in families if family.samples}
+    contact = datetime.fromisoformat(link["last_contact"])
+    assert value["flexload_vtn_last_contact_timestamp_seconds"] == contact.timestamp()
+    assert value["flexload_vtn_up"] == value["flexload_vtn_registered"] == 1
 
 
 async def test_metrics_pass_promtools_lint(site, client):

@@ -6,21 +6,22 @@ from datetime import datetime
 
 import pytest
 
-from agent.core.event import Baseline, Opt, OptDecision
+from agent.core.event import Baseline, Opt, OptDecision, SignalKind
 from agent.core.lifecycle import Phase, cancelled
 from agent.core.picture import Stop
 from agent.core.plan import Plan
 from agent.core.problems import Problem, Raised, Severity
 from agent.core.site import Health, WorkloadState
 from agent.core.timeline import Timeline, standing_limit
+from agent.telemetry.event_view import EventViews, events_of
 from agent.telemetry.sentence import sentence_of
-from tests.core.build import NOON, at, event, gpu, record, s, snapshot
+from tests.core.build import NOON, at, event, gpu, record, s, snapshot, workload
 from tests.web import pictures
 from tests.web.pictures import LINK, cap, picture, shown
 
 
 def said(of, *links):
-    return sentence_of(of, links)
+    return sentence_of(replace(of, links=links))
 
 
 def test_normal_operation_says_so_with_the_power():
@@ -166,9 +167,103 @@ def test_events_come_newest_first_with_their_figures():
 
 
 def test_all_signals_are_shown_though_only_some_shed():
-    (one,) = shown(pictures.holding())["events"]
+    (one,) = events_of(pictures.holding())
     assert [signal["name"] for signal in one["signals"]] == ["level", "ELECTRICITY_PRICE price"]
     assert one["signals"][1]["unit"] == "EUR/MWh"
+
+
+def test_a_view_carries_a_bounded_share_of_the_book_and_says_how_much_there_is():
+    past = [record(event(event_id=f"old-{i}", start=-86_400.0 * (i + 1))) for i in range(30)]
+    ahead = [record(event(event_id=f"new-{i}", start=3600.0 * (i + 1))) for i in range(30)]
+    view = shown(picture(60, *past, *ahead))
+    assert [e["event_id"] for e in view["events"]] == [f"new-{i}" for i in reversed(range(20))]
+    assert (view["events_known"], view["events_live"]) == (60, 30)
+    view = shown(picture(60, *past, *ahead[:3]))
+    nearest = [f"new-{i}" for i in (2, 1, 0)] + [f"old-{i}" for i in range(17)]
+    assert [e["event_id"] for e in view["events"]] == nearest, "to come, then the latest"
+    assert len(events_of(picture(60, *past, *ahead))) == 60
+
+
+def test_a_view_does_not_grow_with_the_events_intervals():
+    def size(intervals):
+        long = record(event(*[(60.0, 1.0 + i % 2) for i in range(intervals)]))
+        return len(json.dumps(shown(picture(60, long))))
+
+    assert size(10_000) < size(200) + 100
+
+
+def test_the_current_event_is_shown_with_what_it_asks_from_now_on():
+    stairs = record(event((60.0, 1.0), (60.0, 2.0), (60.0, 0.0), (60.0, 1.0)))
+    view = shown(picture(90, stairs))
+    assert [ask["text"] for ask in view["event"]["asks"]] == [
+        "25 % below baseline",
+        "normal",
+        "10 % below baseline",
+        "normal",
+    ]
+    assert view["event"]["ask"] == "10 % below baseline", "the first that it asked"
+    (whole,) = events_of(picture(90, stairs))
+    assert len(whole["asks"]) == 5
+
+
+def test_what_is_shown_of_an_event_follows_its_record_and_its_phase():
+    views = EventViews()
+
+    def seen(seconds, one):
+        shown_now = views.of(picture(seconds, one), one.key)
+        (brief,) = shown_now["events"]
+        return brief["revision"], brief["phase"], brief["hold_until"], brief["ask"]
+
+    first = record(event((600.0, 2.0)))
+    assert seen(60, first) == (0, "holding", "2026-07-01T12:10:00.000Z", "25 % below baseline")
+    assert seen(700, first)[1] == "completed"
+    changed = record(event((900.0, 1.0), revision=1))
+    assert seen(700, changed) == (1, "holding", "2026-07-01T12:15:00.000Z", "10 % below baseline")
+    assert views.of(picture(0), None)["events"] == []
+
+
+def test_an_event_id_that_several_vens_know_is_marked():
+    other = record(event(ven="other"))
+    view = shown(picture(60, record(), other, record(event(event_id="ev-2"))))
+    marks = {(e["ven"], e["event_id"]): e["ambiguous"] for e in view["events"]}
+    assert marks == {("ven", "ev-1"): True, ("other", "ev-1"): True, ("ven", "ev-2"): False}
+
+
+def price_and(*others, **changes):
+    """A price of two days is in force, the same id as an event's of another VEN's."""
+    price = event((172_800.0, 80.0), start=-3600.0, kind=SignalKind.OTHER, ven="market")
+    return picture(60, record(price), *others, **changes)
+
+
+def test_an_event_that_asks_something_is_spoken_of_before_a_price():
+    holding = price_and(record())
+    assert shown(holding)["event"]["ven"] == "ven"
+    assert said(holding) == "Event ev-1: holding 5.8 kW of 30 kW allowed, ends in 9 min."
+    to_come = price_and(record(event(start=360.0)))
+    assert said(to_come) == "Event ev-1 begins in 5 min: 25 % below baseline. 5.8 kW now."
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        event((600.0, 80.0), kind=SignalKind.OTHER),
+        event((600.0, 0.0)),
+        event((600.0, 0.0), duration=None),
+        event(test=True),
+    ],
+)
+def test_an_event_that_sheds_nothing_is_not_said_to_hold_anything(calm):
+    sentence = said(picture(60, record(calm)))
+    name = "Test event" if calm.test else "Event"
+    end = "until the grid calls it off" if calm.duration is None else "ends in 9 min"
+    assert sentence == f"Normal operation at 5.8 kW. {name} ev-1 sheds nothing, {end}."
+
+
+def test_the_first_of_several_workloads_on_a_gpu_is_shown_as_its_owner():
+    jobs = [workload("one", [0, 1]), workload("two", [1, 2])]
+    view = shown(picture(0, snapshot=snapshot([gpu(i) for i in range(4)], jobs)))
+    assert [one["workload"] for one in view["gpus"]] == ["one", "one", "two", None]
+    assert [job["power_w"] for job in view["workloads"]] == [1200.0, 1200.0]
 
 
 def test_a_cancelled_event_is_shown_as_that():
@@ -206,6 +301,22 @@ def test_the_ceiling_to_come_is_shown_corner_by_corner():
         (s(1020 + 3600), None),
     ]
     assert corners[-2] == (s(1020 + 3600) - s(0.001), 40_400.0), "and just before it jumps"
+
+
+def test_of_many_events_the_nearest_corners_are_shown_each_at_the_ceiling():
+    stairs = [(600.0, 1.0 + i % 2) for i in range(30)]
+    many = [
+        record(event(*stairs, event_id=f"ev-{i}", start=-9_000.0 + 7_000.0 * i)) for i in range(20)
+    ]
+    of = picture(0, *many)
+    ahead = shown(of)["power"]["ahead"]
+    assert len(ahead) == 200
+    for corner in ahead:
+        ceiling = of.timeline.ceiling_at(datetime.fromisoformat(corner["at"]))
+        assert corner["limit_w"] == pytest.approx(ceiling.limit_w, abs=0.1)
+    bends = {b for o in of.timeline.obligations for b in o.bends() if b > of.at}
+    seen = {datetime.fromisoformat(corner["at"]) for corner in ahead}
+    assert set(sorted(bends)[:99]) <= seen, "none is left out on the way"
 
 
 def test_the_baseline_of_the_current_event_is_shown_with_its_method():

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent.clock import Clock
-from agent.core.event import Ending, Event, EventRecord, Opt
-from agent.core.intake import Intake, Key, Verdict, missing_from, receive
+from agent.core.event import Ending, Event, EventRecord, Key, Opt
+from agent.core.intake import Intake, Verdict, missing_from, receive
 from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import StoreError

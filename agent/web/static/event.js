@@ -22,12 +22,7 @@ const STEPS = [
 export const isOver = (event) => OVER.includes(event.phase);
 
 /** What an event asks first, in words. */
-export const askOf = (event) =>
-  event.asks.find((ask) => ask.text !== "normal")?.text ?? "nothing that sheds";
-
-/** Whether several VENs know an event by the same id. */
-export const isAmbiguous = (event, events) =>
-  events.filter((other) => other.event_id === event.event_id).length > 1;
+export const askOf = (event) => event.ask ?? "nothing that sheds";
 
 /** Whether the operator can still leave the event or take it up again. */
 export function openTo(event) {
@@ -55,9 +50,9 @@ export class EventPanel {
     byId("event-test").hidden = !event?.test;
     if (event === null) {
       setText(byId("event-title"), "No event");
-      setText(byId("event-asks"), rest(view.events));
+      setText(byId("event-asks"), rest(view.events_known));
     } else {
-      const others = view.events.filter((one) => !isOver(one) && !same(one, event)).length;
+      const others = view.events_live - (isOver(event) ? 0 : 1);
       const more = others ? ` · ${count(others, "more event")} to come: see Events` : "";
       setText(byId("event-title"), `Event ${event.event_id}`);
       setText(
@@ -83,9 +78,9 @@ export class EventPanel {
     setAttribute(byId("countdown-left"), "aria-label", `${change.label} ${change.spoken}`);
   }
 
-  #command(event, { events, site }) {
+  #command(event, { site }) {
     const action = event && openTo(event);
-    const text = action && eventCommand(action, event, isAmbiguous(event, events), site.socket);
+    const text = action && eventCommand(action, event, event.ambiguous, site.socket);
     if (text === this.#shownCommand) return;
     this.#shownCommand = text;
     const node = byId("event-command");
@@ -95,11 +90,9 @@ export class EventPanel {
   }
 }
 
-const same = (one, other) => one.event_id === other.event_id && one.ven === other.ven;
-
-function rest(events) {
-  if (!events.length) return "The grid has not called any event.";
-  return `None is under way or to come. ${count(events.length, "earlier event")}: see Events.`;
+function rest(known) {
+  if (!known) return "The grid has not called any event.";
+  return `None is under way or to come. ${count(known, "earlier event")}: see Events.`;
 }
 
 function stepElement() {

@@ -1,13 +1,15 @@
 "use strict";
-/** Every event that is kept, newest first, with what was delivered against what was committed. */
+/**
+ * Events, newest first, with what was delivered against what was committed: those that every view
+ * carries, or all that are kept. What one holds in detail is fetched when it is opened.
+ */
 
+import { Book, keyOf } from "./book.js";
 import { byId, el, keyed, setText, showIf } from "./dom.js";
 import { UNKNOWN, count, duration, energy, percent, power, setTime } from "./format.js";
 import { commandElement, eventCommand } from "./command.js";
-import { askOf, isAmbiguous, isOver, openTo } from "./event.js";
+import { askOf, isOver, openTo } from "./event.js";
 import { table } from "./tables.js";
-
-const MOST_AT_FIRST = 20;
 
 const fromPerformance =
   (say, absent = "not yet") =>
@@ -91,6 +93,9 @@ function factElement([label]) {
 const valueOf = (value, unit) =>
   unit === "W" ? power(value) : `${value}${unit === "1" ? "" : ` ${unit}`}`;
 
+const signalText = ({ name, unit, values }, i) =>
+  `${i + 1}. ${name}: ${values.map((value) => valueOf(value, unit)).join(", ") || "no value"}`;
+
 function itemElement() {
   const node = el("li", { class: "foreign" });
   return { node, update: (text) => setText(node, text) };
@@ -114,17 +119,12 @@ function makeDetail(cell) {
     asks: keyed(asks, (ask) => ask.from, askElement),
   };
   let shown = null;
-  return (event, { events, site }) => {
+  return (event, whole, { site }) => {
     parts.facts(facts(event));
-    parts.signals(
-      event.signals.map(
-        (s, i) =>
-          `${i + 1}. ${s.name}: ${s.values.map((value) => valueOf(value, s.unit)).join(", ") || "no value"}`,
-      ),
-    );
-    parts.asks(event.asks);
+    parts.signals(whole?.signals.map(signalText) ?? ["loading"]);
+    parts.asks(whole?.asks ?? []);
     const action = openTo(event);
-    const text = action && eventCommand(action, event, isAmbiguous(event, events), site.socket);
+    const text = action && eventCommand(action, event, event.ambiguous, site.socket);
     if (text !== shown) command.replaceChildren(...(text ? [commandElement(text)] : []));
     shown = text;
   };
@@ -143,43 +143,40 @@ function askElement() {
 
 export class Events {
   #view = null;
-  #most = MOST_AT_FIRST;
+  #book = new Book(() => this.#update());
   #details = new WeakMap();
-  #table = table(
-    "Events, newest first",
-    COLUMNS,
-    (event) => JSON.stringify([event.ven, event.event_id]),
-    {
-      name: (event) => `event ${event.event_id}`,
-      show: (cell, event) => {
-        if (!this.#details.has(cell)) this.#details.set(cell, makeDetail(cell));
-        this.#details.get(cell)(event, this.#view);
-      },
+  #table = table("Events, newest first", COLUMNS, keyOf, {
+    name: (event) => `event ${event.event_id}`,
+    show: (cell, event) => {
+      if (!this.#details.has(cell)) this.#details.set(cell, makeDetail(cell));
+      this.#details.get(cell)(event, this.#book.whole(event), this.#view);
     },
-  );
+  });
 
   constructor() {
     byId("events-list").append(this.#table.node);
-    byId("events-all").addEventListener("click", () => {
-      this.#most = Infinity;
-      this.#update();
-    });
+    byId("events-all").addEventListener("click", () => this.#book.open());
   }
 
   /** Take in a new view. */
   show(view) {
     this.#view = view;
+    this.#book.refresh();
     this.#update();
   }
 
   #update() {
-    const { events } = this.#view;
+    const { events, events_known: known } = this.#view;
     setText(
       byId("events-summary"),
-      events.length ? count(events.length, "event") : "The grid has not called any event.",
+      known ? count(known, "event") : "The grid has not called any event.",
     );
-    this.#table.node.hidden = events.length === 0;
-    this.#table.update(events.slice(0, this.#most));
-    showIf(byId("events-all"), events.length > this.#most && `Show all ${events.length} events`);
+    this.#table.node.hidden = known === 0;
+    this.#table.update(this.#book.withOlder(events));
+    const failed = this.#book.failed ? ": they could not be loaded, try again" : "";
+    showIf(
+      byId("events-all"),
+      known > events.length && !this.#book.isOpen && `Show all ${known} events${failed}`,
+    );
   }
 }
