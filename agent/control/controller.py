@@ -111,7 +111,7 @@ class Controller:
             records=dict(self._keeper.records),
             ledger=self._keeper.entries,
             samples=self._samples,
-            contacts={link.ven: link.last_contact for link in links},
+            contacts=self._keeper.contacts({link.ven: link.last_contact for link in links}),
             stopped_at=None if stop is None else stop.since,
             jobs_listed=jobs_listed,
         )

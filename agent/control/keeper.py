@@ -19,6 +19,7 @@ from agent.core.ledger import Entry
 from agent.core.picture import Stop
 from agent.core.sample import Sample
 from agent.core.settlement import Performance
+from agent.core.timeline import BEGINNING
 from agent.errors import StoreBusyError, StoreError
 from agent.store.audit import Audit, AuditLine
 from agent.store.database import Database
@@ -37,6 +38,10 @@ MOST_FIGURES = 1000
 _STOP = TypeAdapter(Stop)
 _PERFORMANCE = TypeAdapter(Performance)
 _STOP_FACT = "stop"
+_CONTACTS = TypeAdapter(dict[str, datetime])
+_CONTACTS_FACT = "contacts"
+CONTACT_SPACING = timedelta(minutes=1)
+"""How far the kept time of a VTN's last answer may lag behind: it is written no more often."""
 
 T = TypeVar("T")
 
@@ -52,7 +57,7 @@ class Keeper:
         self.ledger = Ledger(database)
         self.history = history
         self._database = database
-        self._stops = Facts(database)
+        self._facts = Facts(database)
         self._figures = Facts(database, MOST_FIGURES)
         self._audit = Audit(database)
         self._unsaved: list[Sample] = []
@@ -66,6 +71,7 @@ class Keeper:
         self._failed_reads: dict[str, StoreError] = {}
         self._unknown_stop = ""
         self._stop = self._read_stop(now)
+        self._contacts = self._read_contacts()
 
     @property
     def records(self) -> Mapping[Key, EventRecord]:
@@ -116,8 +122,21 @@ class Keeper:
         """Put the local stop in force or lift it."""
         self._stop = stop
         self._unknown_stop = ""
-        self._stops.hold({_STOP_FACT: None if stop is None else _STOP.dump_json(stop).decode()})
+        self._facts.hold({_STOP_FACT: None if stop is None else _STOP.dump_json(stop).decode()})
         await self._flush()
+
+    def contacts(self, live: Mapping[str, datetime | None]) -> Mapping[str, datetime | None]:
+        """When each VEN's VTN last answered, over restarts; `live`: what is known of it since the start.
+
+        Written with the next flush.
+        """
+        news = {ven: at for ven, at in live.items() if at is not None}
+        if any(
+            at - self._contacts.get(ven, BEGINNING) > CONTACT_SPACING for ven, at in news.items()
+        ):
+            self._contacts |= news
+            self._facts.hold({_CONTACTS_FACT: _CONTACTS.dump_json(self._contacts).decode()})
+        return {ven: at or self._contacts.get(ven) for ven, at in live.items()}
 
     async def add_sample(self, sample: Sample) -> None:
         """Keep a sample; up to an hour of them waits in memory while there is no room."""
@@ -164,7 +183,7 @@ class Keeper:
     async def _flush(self) -> None:
         """Bring to disk what waits, what matters most first."""
         books: dict[str, Facts | EventBook | Audit] = {
-            "stop": self._stops,
+            "facts": self._facts,
             "events": self.events,
             "audit": self._audit,
             "figures": self._figures,
@@ -206,7 +225,7 @@ class Keeper:
         The fact is there only while a stop is in force, so one that cannot be understood is in force
         all the same: whoever stopped the agent may be at work on what it would command.
         """
-        document = self._stops.get(_STOP_FACT)
+        document = self._facts.get(_STOP_FACT)
         if document is None:
             return None
         try:
@@ -215,6 +234,12 @@ class Keeper:
             why = "its record in state.db cannot be read, so it counts as in force"
             self._unknown_stop = f"a local stop is in force: {why} until `flexload resume`"
             return Stop(now, "somebody", why)
+
+    def _read_contacts(self) -> dict[str, datetime]:
+        try:
+            return _CONTACTS.validate_json(self._facts.get(_CONTACTS_FACT) or "{}")
+        except ValidationError:
+            return {}
 
 
 def _note(failed: dict[str, StoreError], what: str, error: StoreError) -> None:

@@ -134,6 +134,24 @@ async def test_an_open_ended_event_with_the_vtn_lost_follows_its_program(tmp_pat
     live.close()
 
 
+async def test_what_was_let_go_with_the_vtn_lost_is_not_taken_up_by_a_restart(tmp_path):
+    program = replace(PROGRAM, when_blind=BlindRule.NORMAL, blind_after_s=100.0)
+    live = await Live(tmp_path, SMALL, program=program).start()
+    live.links = (link(live, 0),)
+    await live.run(30)
+    live.call(0.25, hold_s=None)
+    await live.run(160)
+    assert live.untouched
+    live.links = (replace(live.links[0], last_contact=None),)
+    await live.restart(5.0)
+    pictures = await live.run(60)
+    assert not any(p.ledger for p in pictures)
+    live.links = (link(live, 0),)
+    await live.run(30)
+    assert live.ledger.entries, "the VTN is back, and has not called it off"
+    live.close()
+
+
 async def test_a_driver_that_never_answers_costs_one_cycle_not_the_agent(held, monkeypatch):
     from agent.control import caller as module
 
