@@ -127,10 +127,11 @@ def _gpus(picture: Picture, entries: Entries) -> Iterator[View]:
     # The first of several owners is shown.
     owners = {uuid: w.name for w in reversed(picture.snapshot.workloads) for uuid in w.gpus}
     for gpu in picture.snapshot.gpus:
-        yield _gpu(gpu, entries.get((Lever.CAP, gpu.uuid)), owners.get(gpu.uuid))
+        entry = entries.get((Lever.CAP, gpu.uuid))
+        yield _gpu(gpu, entry, owners.get(gpu.uuid), picture.at)
 
 
-def _gpu(gpu: Gpu, entry: Entry | None, owner: str | None) -> View:
+def _gpu(gpu: Gpu, entry: Entry | None, owner: str | None, at: datetime) -> View:
     return {
         "uuid": gpu.uuid,
         "host": gpu.host,
@@ -141,12 +142,21 @@ def _gpu(gpu: Gpu, entry: Entry | None, owner: str | None) -> View:
         "enforced_w": watts(gpu.enforced_w),
         "max_limit_w": watts(gpu.max_limit_w),
         "cap_w": None if entry is None else watts(entry.setpoint_w),
+        "cap_taken": None if entry is None else _taken(gpu, entry, at),
         "original_w": None if entry is None else watts(entry.original_w),
         "reason": "" if entry is None else entry.reason,
         "health": gpu.health.value,
         "detail": gpu.detail,
         "workload": owner,
     }
+
+
+def _taken(gpu: Gpu, entry: Entry, at: datetime) -> bool:
+    """Whether a GPU holds its cap. One set in the cycle of `at` was read back since the GPU was seen."""
+    read_back = entry.confirmed_w == entry.setpoint_w
+    return read_back and (
+        entry.written.at == at or gpu.limit_w is None or entry.is_ours(gpu.limit_w)
+    )
 
 
 def _workloads(picture: Picture, entries: Entries) -> Iterator[View]:

@@ -240,7 +240,7 @@ async def test_gpus_that_are_not_well_say_it_in_words(hall):
         gpu(2, 600.0),
         gpu(3, 300.0, enforced_w=350.0),
     ]
-    of = picture(0, snapshot=snapshot(gpus), ledger=entries)
+    of = picture(1, snapshot=snapshot(gpus), ledger=entries)
     async with hall.opened(of) as page:
         words = "[...document.querySelectorAll('.tile-state')].map((node) => node.textContent)"
         assert await page.evaluate(words) == ["lost", "stale", "≠400", ""]

@@ -139,6 +139,19 @@ def test_a_capped_gpu_is_shown_with_what_it_was_before_and_why():
     assert (free["cap_w"], free["reason"]) == (None, "")
 
 
+def test_a_cap_counts_as_taken_once_it_was_read_back():
+    """In the cycle that sets it, the GPU was seen before; later, what is seen counts."""
+    moved = gpu(0, 600.0, limit_w=700.0)
+    now = pictures.holding().at
+    for entry, taken in (
+        (replace(pictures.cap(0), written=replace(pictures.cap(0).written, at=now)), True),
+        (pictures.cap(0), False),
+        (replace(pictures.cap(0), confirmed_w=None), False),
+    ):
+        of = replace(pictures.holding(), snapshot=snapshot([moved]), ledger=(entry,))
+        assert shown(of)["gpus"][0]["cap_taken"] is taken
+
+
 def test_a_lost_gpu_is_shown_without_a_draw():
     lost = snapshot([gpu(0, None, health=Health.LOST, detail="fell off the bus")])
     (one,) = shown(picture(0, snapshot=lost))["gpus"]

@@ -18,8 +18,7 @@ const SAME_LIMIT_W = 1;
 export function stateOf(gpu) {
   if (gpu.health !== "ok") return gpu.health;
   if (gpu.cap_w === null) return "";
-  const taken = gpu.limit_w === null || Math.abs(gpu.limit_w - gpu.cap_w) < SAME_LIMIT_W;
-  return taken ? "capped" : "cap not taken";
+  return gpu.cap_taken ? "capped" : "cap not taken";
 }
 
 /** Shorter words where a tile has no room for the long ones. */
@@ -179,10 +178,13 @@ function summary(gpus) {
   if (!gpus.length) return "No GPU has been found.";
   const number = (state) => gpus.filter((gpu) => stateOf(gpu) === state).length;
   const hosts = new Set(gpus.map((gpu) => gpu.host)).size;
-  const states = ["capped", "cap not taken", "stale", "lost"].map((state) => [
-    number(state),
-    state,
-  ]);
+  const missing = number("cap not taken");
+  const states = [
+    [number("capped"), "capped"],
+    [missing, missing === 1 ? "cap not taken" : "caps not taken"],
+    [number("stale"), "stale"],
+    [number("lost"), "lost"],
+  ];
   const said = states.filter(([many]) => many).map(([many, state]) => `${many} ${state}`);
   return [
     `${count(gpus.length, "GPU")} on ${count(hosts, "host")}`,
