@@ -232,7 +232,11 @@ class App:
     def _policy_now(self) -> Policy:
         """The site's rules, with the operator's local stop in them while it is in force."""
         stop = self._keeper.stop
-        return self._policy if stop is None else replace(self._policy, stopped=stop.why)
+        return (
+            self._policy
+            if stop is None
+            else replace(self._policy, stopped=f"{stop.why}, by {stop.by}")
+        )
 
     def _on_intake(self, intakes: Sequence[Intake]) -> None:
         self._controller.wake()
