@@ -25,7 +25,9 @@ def sentence_of(picture: Picture) -> str:
         return main + _returning(picture)
     key = current_event(picture)
     main = _normal(picture) if key is None else _event(key, picture)
-    return main + _shortfall(picture) + _lost(picture)
+    returning = key is not None and picture.phases[key] is Phase.RAMPING_UP
+    # On the way back nothing is owed any more: there the figure would read as a broken promise.
+    return main + ("" if returning else _shortfall(picture)) + _lost(picture)
 
 
 def _event(key: Key, picture: Picture) -> str:

@@ -140,7 +140,10 @@ def energy(spec: SiteSpec, state: SiteState, position: int, at: float) -> float:
 
 def job_of(spec: SiteSpec, position: int) -> JobSpec | None:
     """The job that holds a GPU."""
-    return next((job for job in spec.jobs if position in job.gpus), None)
+    for job in spec.jobs:
+        if position in job.gpus:
+            return job
+    return None
 
 
 _AVERAGED_S = (0.1, 0.3, 0.5, 0.7, 0.9)
