@@ -53,11 +53,13 @@ def run(options: argparse.Namespace) -> int:
     asks = event_file.understood(event, program, policy.max_import_w)
     if not options.json:
         print(f"event      {file.signal}, program {program.name}: {'; '.join(asks)}", flush=True)
-    # Its problems are not this site's, and those that count are in the result.
-    logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="flexload-simulate-") as directory:
-        play = rehearse(event, stage.spec, programs, policy, Path(directory), _Progress())
-        result = asyncio.run(play)
+    logging.disable()  # of a twin's problems those that count are in the result
+    try:
+        with tempfile.TemporaryDirectory(prefix="flexload-simulate-") as directory:
+            play = rehearse(event, stage.spec, programs, policy, Path(directory), _Progress())
+            result = asyncio.run(play)
+    finally:
+        logging.disable(logging.NOTSET)
     print(json.dumps(_document(result, stage, asks)) if options.json else _text(result))
     short = result.held is not None and result.held.plan.shortfall_w > 0
     return 1 if short or result.figures is None else 0
