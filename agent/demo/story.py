@@ -172,8 +172,8 @@ def _say_what_was_held(telling: Telling) -> None:
     if held:
         caps = sum(entry.setpoint_w is not None for entry in held)
         telling.say(
-            f"\n{caps} GPU caps and {len(held) - caps} pauses were in force: they end with the "
-            "simulated site.\nAn agent that runs GPUs undoes them before it stops."
+            f"\nin force: {caps} GPU caps, {len(held) - caps} pauses; they end with the simulated site "
+            "here.\nAn agent with real GPUs undoes them before it stops."
         )
 
 

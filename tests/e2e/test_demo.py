@@ -80,13 +80,14 @@ def test_it_shows_how_to_reach_it_and_every_verdict_and_says_when_the_next_event
     said = until_said("calls the next event in 5 min", signal.SIGINT, *short)
     assert f"-m agent status --watch --socket {tempfile.gettempdir()}/flexload-test-" in said
     assert "event demo-1: met\n" in said
-    assert "were in force" not in said
+    assert "in force: " not in said
 
 
 @pytest.mark.timeout(100)
 def test_stopped_in_an_event_it_says_what_becomes_of_what_is_held():
     said = until_said("holding", signal.SIGINT, "--ramp", "2 s")
-    assert "GPU caps and 1 pauses were in force: they end with the simulated site" in said
+    assert "GPU caps, 1 pauses; they end with the simulated site" in said
+    assert "\nin force: " in said
 
 
 def until_said(sentence: str, number: signal.Signals, *options: str) -> str:
