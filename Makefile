@@ -15,6 +15,7 @@ setup: $(STAMP)
 $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "flexload needs Python 3.11 or later: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "setting up $(VENV)/ first, with everything that flexload needs; this takes a minute or two"
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
 		uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt && \
@@ -26,8 +27,9 @@ $(STAMP): requirements-dev.txt pyproject.toml
 	fi
 	@touch $(STAMP)
 
+# make demo LISTEN=127.0.0.1:8000 puts the page elsewhere.
 demo: setup
-	$(BIN)/flexload demo
+	$(BIN)/flexload demo $(if $(LISTEN),--listen $(LISTEN))
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal

@@ -5,6 +5,7 @@ when much else does not.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    module = import_module(f"agent.commands.{options.command.replace('-', '_')}")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may not know every character
+            stream.reconfigure(errors="replace")
     try:
+        module = import_module(f"agent.commands.{options.command.replace('-', '_')}")
         return int(module.run(options))
     except ConfigError as error:
         for problem in error.problems:
@@ -147,34 +151,57 @@ def _restore(command: argparse.ArgumentParser) -> None:
 
 
 def _simulate(command: argparse.ArgumentParser) -> None:
-    command.add_argument("event", type=Path, help="an event as JSON, as in docs/examples")
+    command.add_argument(
+        "event",
+        type=Path,
+        help="an event as JSON: docs/simulate.md lists its keys and units, "
+        "docs/examples/quarter-less.json is one",
+    )
     command.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="take programs, policy and jobs' terms from here",
+        help="play on a twin of the site that this names; "
+        f"default {DEFAULT_CONFIG} where it exists, else the demo's site",
     )
     command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(default_config=DEFAULT_CONFIG)
 
 
 def _demo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--once", action="store_true", help="stop after the first event")
     command.add_argument(
-        "--json", action="store_true", help="end with one line of JSON with the figures"
+        "--json", action="store_true", help="print only figures: one line of JSON for each event"
     )
     command.add_argument(
-        "--listen", default="127.0.0.1:9430", help="where the page is; port 0: any"
+        "--listen",
+        metavar="HOST:PORT",
+        help="where the page is; port 0: any free one; default 127.0.0.1:9430, "
+        "or any free port where that is taken",
     )
-    command.add_argument("--reduce", default="25 %", metavar="SHARE", help="what the VTN asks for")
+    for name, default, form, text in (
+        ("--reduce", "25 %", "SHARE", "what the VTN asks for, below baseline"),
+        ("--hold", "2 min", "TIME", "how long it is to be held"),
+        ("--ramp", "20 s", "TIME", "how long the ramps down and up last"),
+        ("--after", "0 s", "TIME", "with --once, keep running this long after the event"),
+    ):
+        command.add_argument(
+            name,
+            default=default,
+            metavar=form,
+            help=f'{text}; like "{default}", which is the default'.replace("%", "%%"),
+        )
     command.add_argument(
-        "--hold", default="2 min", metavar="TIME", help="how long it is to be held"
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep the demo's state there; default: a temporary directory, removed at the end",
     )
-    command.add_argument("--ramp", default="20 s", metavar="TIME", help="ramps down and up")
     command.add_argument(
-        "--after", default="0 s", metavar="TIME", help="keep running after the event"
-    )
-    command.add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="keep the demo's state there"
+        "--make-site",
+        type=Path,
+        metavar="FILE",
+        help='only write the demo\'s site there, for drivers of kind = "sim" (docs/drivers.md)',
     )
 
 

@@ -1,98 +1,81 @@
 """`flexload simulate EVENT.json`: what an event would come to, without touching anything.
 
-Without a configuration it is played on the demo's site; with one, on a simulated twin of the site
-that the configuration names, read once and never written to.
+It is played on a simulated twin of the site that the configuration names, read once and never
+written to; where there is no configuration, on the demo's site. What it is played on is said first.
 """
 
 import argparse
 import asyncio
 import json
+import logging
+import sys
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from agent.config import Duration, equipment_of, load, parse, policy_of, programs_of
-from agent.core.event import Event, Interval, Signal, SignalKind
+from agent.config import Config, equipment_of, load, parse, policy_of, programs_of
 from agent.core.ledger import Lever
-from agent.core.policy import Policy
-from agent.core.program import Program
+from agent.core.picture import Picture
+from agent.demo import event_file
 from agent.demo.rehearsal import Rehearsal, rehearse, twin_of
-from agent.demo.site import MARKET_CONTEXT, SPEC, configuration
-from agent.errors import CommandError, ConfigError
+from agent.demo.site import SPEC, configuration
+from agent.errors import CommandError
 from agent.telemetry.event_view import performance_view
+from agent.telemetry.sentence import sentence_of
 from agent.units import format_duration, format_power
 from drivers.errors import DriverError
 from drivers.sim.physics import SiteSpec
 
-KINDS = {
-    "SIMPLE level": SignalKind.LEVEL,
-    "LOAD_DISPATCH setpoint": SignalKind.SETPOINT,
-    "LOAD_DISPATCH delta": SignalKind.CHANGE,
-    "LOAD_DISPATCH multiplier": SignalKind.MULTIPLIER,
-    "LOAD_DISPATCH level": SignalKind.LEVEL,
-    "LOAD_CONTROL x-loadControlCapacity": SignalKind.CAPACITY,
-    "LOAD_CONTROL x-loadControlLevelOffset": SignalKind.LEVEL_OFFSET,
-    "LOAD_CONTROL x-loadControlPercentOffset": SignalKind.PERCENT_OFFSET,
-    "LOAD_CONTROL x-loadControlSetpoint": SignalKind.SETPOINT,
-}
-"""OpenADR 2.0b's signals that shed; powers in watts."""
+PROGRESS = timedelta(minutes=10)
+"""Of simulated time between two lines of progress."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What an event is played on."""
 
-
-class IntervalFile(_Table):
-    """One interval."""
-
-    duration: Duration
-    value: Annotated[float, Field(allow_inf_nan=False)]
-
-
-class EventFile(_Table):
-    """An event as a file."""
-
-    signal: Literal[tuple(KINDS)]  # type: ignore[valid-type]
-    intervals: list[IntervalFile] = Field(min_length=1)
-    program: str = MARKET_CONTEXT
-    starts_in: Duration = 60.0
-    ramp_down: Duration | None = None
-    ramp_up: Duration | None = None
+    sentence: str
+    """Names it, for people."""
+    config: Config
+    spec: SiteSpec
 
 
 def run(options: argparse.Namespace) -> int:
     """Play the event and print what would be done and given."""
-    file = _read(options.event)
-    if options.config is None:
-        config = parse(configuration(Path("unused"), "http://127.0.0.1/none", "127.0.0.1:0"))
-        spec, programs, policy = SPEC, programs_of(config), policy_of(config)
-    else:
-        spec, programs, policy = asyncio.run(_twin(options.config))
-    with tempfile.TemporaryDirectory(prefix="flexload-simulate-") as directory:
-        result = asyncio.run(rehearse(_event(file), spec, programs, policy, Path(directory)))
-    print(json.dumps(_document(result)) if options.json else _text(result))
+    file = event_file.read(options.event)
+    stage = _stage(options.config, options.default_config)
+    print(stage.sentence, file=sys.stderr if options.json else sys.stdout, flush=True)
+    programs, policy = programs_of(stage.config), policy_of(stage.config)
+    program = event_file.program_named(file.program, programs)
+    event = event_file.event_of(file, program, datetime.now(UTC).replace(microsecond=0))
+    asks = event_file.understood(event, program, policy.max_import_w)
+    if not options.json:
+        print(f"event      {file.signal}, program {program.name}: {'; '.join(asks)}", flush=True)
+    logging.disable()  # of a twin's problems those that count are in the result
+    try:
+        with tempfile.TemporaryDirectory(prefix="flexload-simulate-") as directory:
+            play = rehearse(event, stage.spec, programs, policy, Path(directory), _Progress())
+            result = asyncio.run(play)
+    finally:
+        logging.disable(logging.NOTSET)
+    print(json.dumps(_document(result, stage, asks)) if options.json else _text(result))
     short = result.held is not None and result.held.plan.shortfall_w > 0
     return 1 if short or result.figures is None else 0
 
 
-def _read(path: Path) -> EventFile:
-    try:
-        return EventFile.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValidationError as error:
-        faults = [
-            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise ConfigError(*faults) from error
-
-
-async def _twin(path: Path) -> tuple[SiteSpec, tuple[Program, ...], Policy]:
+def _stage(chosen: Path | None, default: Path) -> Stage:
+    if chosen is None and not default.exists():
+        demo = parse(configuration(Path("unused"), "http://127.0.0.1/none", "127.0.0.1:0"))
+        return Stage("no configuration: plays on the demo's site", demo, SPEC)
+    path = default if chosen is None else chosen
     config = load(path)
+    spec = asyncio.run(_twin(config))
+    return Stage(f"plays on a twin of {config.site.name} ({path})", config, spec)
+
+
+async def _twin(config: Config) -> SiteSpec:
     equipment = equipment_of(config)
     try:
         await equipment.open()
@@ -101,34 +84,28 @@ async def _twin(path: Path) -> tuple[SiteSpec, tuple[Program, ...], Policy]:
         raise CommandError(f"the site cannot be read: {error}") from error
     finally:
         await equipment.close()
-    return twin_of(snapshot), programs_of(config), policy_of(config)
+    return twin_of(snapshot)
 
 
-def _event(file: EventFile) -> Event:
-    now = datetime.now(UTC).replace(microsecond=0)
-    start = begin = now + timedelta(seconds=file.starts_in)
-    intervals = []
-    for piece in file.intervals:
-        end = begin + timedelta(seconds=piece.duration)
-        intervals.append(Interval(begin, end, piece.value))
-        begin = end
-    return Event(
-        event_id="what-if",
-        ven="simulate",
-        program=file.program,
-        revision=0,
-        created_at=now,
-        starts_at=start,
-        duration=begin - start,
-        signals=(Signal(KINDS[file.signal], file.signal, "", tuple(intervals)),),
-        ramp_down=None if file.ramp_down is None else timedelta(seconds=file.ramp_down),
-        ramp_up=None if file.ramp_up is None else timedelta(seconds=file.ramp_up),
-    )
+class _Progress:
+    """Says on standard error how far a long event has been played."""
+
+    def __init__(self) -> None:
+        self._last: datetime | None = None
+
+    def __call__(self, picture: Picture) -> None:
+        if self._last is None:
+            self._last = picture.at
+        if picture.at - self._last >= PROGRESS:
+            self._last = picture.at
+            print(f"{picture.at:%H:%M} UTC  {sentence_of(picture)}", file=sys.stderr, flush=True)
 
 
-def _document(result: Rehearsal) -> dict[str, Any]:
+def _document(result: Rehearsal, stage: Stage, asks: list[str]) -> dict[str, Any]:
     plan = None if result.held is None else result.held.plan
     return {
+        "site": stage.sentence,
+        "asks": asks,
         "performance": None if result.figures is None else performance_view(result.figures),
         "caps": {}
         if plan is None

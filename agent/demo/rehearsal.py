@@ -3,8 +3,9 @@
 Nothing is touched: the same brain and the same drivers run on a site that exists in a file only.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.control.actuator import Actuator
@@ -82,9 +83,10 @@ async def rehearse(
     programs: tuple[Program, ...],
     policy: Policy,
     directory: Path,
+    watch: Callable[[Picture], None] = lambda picture: None,
 ) -> Rehearsal:
-    """Play `event`, whose times count from now, on a site built to `spec` in `directory`."""
-    clock = LeapingClock(datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=WARM_UP_S))
+    """Play `event`, created now, on a site built to `spec` in `directory`; `watch` gets every cycle."""
+    clock = LeapingClock(event.created_at - timedelta(seconds=WARM_UP_S))
     controller, keeper = await _site(clock, spec, programs, policy, directory)
     for _ in range(WARM_UP_S):
         clock.leap(1.0)
@@ -99,6 +101,7 @@ async def rehearse(
         clock.leap(1.0)
         picture = await controller.step()
         pictures.append(picture)
+        watch(picture)
         if picture.phases[event.key].over and not picture.ledger:
             break
     holding = [p for p in pictures if p.phases[event.key] is Phase.HOLDING]

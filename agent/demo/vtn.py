@@ -22,6 +22,8 @@ from agent.demo.site import MARKET_CONTEXT
 VTN_ID = "demo-vtn"
 NOTICE = timedelta(seconds=5)
 """Between the call and the beginning of the ramp."""
+FORGET_AFTER_S = 1.0
+"""After an event's own time is over: it is listed no more."""
 SAMPLING, REPORTING = timedelta(seconds=2), timedelta(seconds=10)
 
 
@@ -91,7 +93,7 @@ class Utility:
             "ven_name": name,
             "registration_id": registration_id,
         }
-        _tell("registered", ven_id=ven_id)
+        _tell("registered", ven_id=ven_id, calls_in_s=self._options.call_after_s)
         if self._calling is None:
             self._calling = asyncio.create_task(self._call_events(ven_id))
         return ven_id, registration_id
@@ -113,12 +115,17 @@ class Utility:
     async def _call_events(self, ven_id: str) -> None:
         await asyncio.sleep(self._options.call_after_s)
         while True:
-            self._call_event(ven_id)
+            lasts_s = self._call_event(ven_id)
+            await asyncio.sleep(lasts_s)
+            # openleadr would list it once more, ask for an answer to it again, and then trip over that
+            # answer (EventService.created_event), which costs the next event its own.
+            self._server.events[ven_id].clear()
             if not self._options.every_s:
                 return
-            await asyncio.sleep(self._options.every_s)
+            await asyncio.sleep(max(0.0, self._options.every_s - lasts_s))
 
-    def _call_event(self, ven_id: str) -> None:
+    def _call_event(self, ven_id: str) -> float:
+        """Call one event; for how long it is not over, s."""
         options = self._options
         ramp = timedelta(seconds=options.ramp_s)
         start = datetime.now(UTC) + NOTICE + ramp
@@ -142,7 +149,10 @@ class Utility:
         # openleadr drops the ramps that add_event takes: set them on the event before it is sent.
         period = self._server.events[ven_id][-1].active_period
         period.update(ramp_up_period=ramp, recovery_period=ramp)
-        _tell("called", event_id=event_id, starts_at=start.timestamp())
+        every_s = options.every_s
+        next_at = time.time() + every_s if every_s else None
+        _tell("called", event_id=event_id, starts_at=start.timestamp(), next_at=next_at)
+        return float((NOTICE + ramp).total_seconds() + options.hold_s + FORGET_AFTER_S)
 
 
 def _answered(ven_id: str, event_id: str, opt_type: str) -> None:

@@ -25,7 +25,7 @@ def sentence_of(picture: Picture) -> str:
         return main + _returning(picture)
     key = current_event(picture)
     main = _normal(picture) if key is None else _event(key, picture)
-    return main + _shortfall(picture) + _lost(picture)
+    return main + _shortfall(picture, key) + _lost(picture)
 
 
 def _event(key: Key, picture: Picture) -> str:
@@ -84,8 +84,18 @@ def _returning(picture: Picture) -> str:
     return f" {len(picture.ledger)} setpoints are still being undone." if picture.ledger else ""
 
 
-def _shortfall(picture: Picture) -> str:
-    if picture.plan.shortfall_w <= 0:
+def _shortfall(picture: Picture, key: Key | None) -> str:
+    """How far the site is above its limit. On the way back from the event that set it nothing is owed."""
+    plan = picture.plan
+    ended = key is not None and picture.phases[key] is Phase.RAMPING_UP
+    if plan.shortfall_w <= 0:
+        return ""
+    if (
+        ended
+        and key is not None
+        and plan.ceiling is not None
+        and plan.ceiling.source.name == key[1]
+    ):
         return ""
     why = "; ".join(picture.plan.short_because) or "nothing left to give"
     return f" {format_power(picture.plan.shortfall_w)} short: {why}."

@@ -6,6 +6,7 @@ import binascii
 import hmac
 import ipaddress
 import json
+import os
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -101,8 +102,9 @@ class WebServer:
             await site.start()
         except (OSError, ssl.SSLError) as error:
             await self._runner.cleanup()
+            why = str(error) if isinstance(error, ssl.SSLError) else os.strerror(error.errno or 0)
             raise ConfigError(
-                f"web.listen: cannot listen on {self._settings.listen}: {error}"
+                f"web.listen: cannot listen on {self._settings.listen}: {why.lower()}"
             ) from error
         self._port = self._runner.addresses[0][1]
 

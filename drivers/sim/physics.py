@@ -8,6 +8,7 @@ last second, as most GPUs' sensors do. Times are Unix seconds.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 LAG_S = 0.07
 """Time constant of a draw that follows a new limit: settled within about 0.2 s (measured, V100)."""
@@ -139,7 +140,10 @@ def energy(spec: SiteSpec, state: SiteState, position: int, at: float) -> float:
 
 def job_of(spec: SiteSpec, position: int) -> JobSpec | None:
     """The job that holds a GPU."""
-    return next((job for job in spec.jobs if position in job.gpus), None)
+    for job in spec.jobs:
+        if position in job.gpus:
+            return job
+    return None
 
 
 _AVERAGED_S = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -175,6 +179,7 @@ def _dipped_s(dip: Dip | None, elapsed_s: float) -> float:
     return rounds * dip.length_s + min(rest_s, dip.length_s)
 
 
+@lru_cache(maxsize=8192)
 def _noise(seed: int, position: int, tick: int) -> float:
     """A number around 0 with standard deviation 1, the same for the same arguments everywhere."""
     total = 0.0

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class SimSite:
     def __init__(self, path: Path, time_s: Time = time.time) -> None:
         self._path = path
         self._time_s = time_s
+        self._seen: tuple[str, SiteSpec, SiteState] | None = None
 
     @classmethod
     def create(cls, path: Path, spec: SiteSpec, time_s: Time = time.time) -> "SimSite":
@@ -46,8 +48,12 @@ class SimSite:
     def read(self) -> tuple[SiteSpec, SiteState]:
         """The site as built and as it stands. Raises `UnavailableError` or `SettingsError`."""
         try:
-            document = json.loads(self._path.read_text(encoding="utf-8"))
-            return _spec(document["spec"]), _state(document["state"])
+            text = self._path.read_text(encoding="utf-8")
+            # Taking the text apart is most of the work, and mostly it has not changed.
+            if self._seen is None or self._seen[0] != text:
+                document = json.loads(text)
+                self._seen = text, _spec(document["spec"]), _state(document["state"])
+            return self._seen[1:]
         except FileNotFoundError:
             raise UnavailableError(f"the simulated site {self._path} does not exist") from None
         except (ValueError, KeyError, TypeError) as error:
@@ -110,8 +116,12 @@ class SimSite:
 
 def uuids(spec: SiteSpec) -> tuple[str, ...]:
     """The GPUs' UUIDs in order, the same for every site of this shape."""
-    count = len(spec.hosts) * spec.gpus_per_host
-    return tuple(f"GPU-{spec.seed:08x}-0000-4000-8000-{i:012x}" for i in range(count))
+    return _uuids(spec.seed, len(spec.hosts) * spec.gpus_per_host)
+
+
+@lru_cache
+def _uuids(seed: int, count: int) -> tuple[str, ...]:
+    return tuple(f"GPU-{seed:08x}-0000-4000-8000-{i:012x}" for i in range(count))
 
 
 def _settled(spec: SiteSpec, state: SiteState, position: int, at: float) -> GpuState:
@@ -126,7 +136,9 @@ def _settled(spec: SiteSpec, state: SiteState, position: int, at: float) -> GpuS
 
 def _store(path: Path, spec: SiteSpec, state: SiteState) -> None:
     partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"spec": asdict(spec), "state": asdict(state)}), encoding="utf-8")
+    gpus = [{name: getattr(gpu, name) for name in GpuState.__slots__} for gpu in state.gpus]
+    bare = {**asdict(replace(state, gpus=())), "gpus": gpus}
+    partial.write_text(json.dumps({"spec": asdict(spec), "state": bare}), encoding="utf-8")
     partial.replace(path)
 
 

@@ -187,6 +187,10 @@ def test_simulate_on_a_twin_of_the_configured_site(config, tmp_path, capsys):
             "must be a duration",
         ),
         ("nonsense", "Invalid JSON"),
+        (
+            '{"signal": "SIMPLE level", "intervals": [{"duration": "0 s", "value": 1}]}',
+            "intervals.0.duration",
+        ),
     ],
 )
 def test_simulate_names_what_is_wrong_with_the_event(content, expected, tmp_path, capsys):

@@ -68,26 +68,50 @@ def test_a_short_demo(tmp_path):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_without_a_word_of_complaint(number):
-    """A terminal sends Ctrl-C to the whole group of processes, the demo's VTN among them."""
+    """A terminal sends Ctrl-C to the whole group of processes, and closes on all of them."""
+    assert until_said("Normal operation", number).splitlines()[-1] == "stopped"
+
+
+@pytest.mark.timeout(100)
+def test_it_shows_how_to_reach_it_and_every_verdict_and_says_when_the_next_event_comes():
+    short = ("--hold", "5 s", "--ramp", "2 s")
+    said = until_said("calls the next event in 5 min", signal.SIGINT, *short)
+    assert f"-m agent status --watch --socket {tempfile.gettempdir()}/flexload-test-" in said
+    assert "event demo-1: met\n" in said
+    assert "in force: " not in said
+
+
+@pytest.mark.timeout(100)
+def test_stopped_in_an_event_it_says_what_becomes_of_what_is_held():
+    said = until_said("holding", signal.SIGINT, "--ramp", "2 s")
+    assert "GPU caps, 1 pauses; they end with the simulated site" in said
+    assert "\nin force: " in said
+
+
+def until_said(sentence: str, number: signal.Signals, *options: str) -> str:
+    """All that a demo says that is sent a signal once it has said something; it must not complain."""
     # A socket's path has no room for pytest's own directories.
     directory = Path(tempfile.mkdtemp(prefix="flexload-test-"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "agent", "demo", "--listen", "127.0.0.1:0"],
+        [sys.executable, "-m", "agent", "demo", "--listen", "127.0.0.1:0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(directory)},
         start_new_session=True,
     )
-    while "Normal operation" not in process.stdout.readline():
+    assert process.stdout is not None
+    said = ""
+    while sentence not in said:
         assert process.poll() is None
+        said += process.stdout.readline()
     os.killpg(process.pid, number)
-    said, complained = process.communicate(timeout=20)
+    rest, complained = process.communicate(timeout=20)
     assert (process.returncode, complained) == (0, "")
-    assert said.splitlines()[-1] == "stopped"
     directory.rmdir()
+    return said + rest
 
 
 @pytest.mark.long

@@ -5,12 +5,14 @@ import base64
 import http.client
 import itertools
 import json
+import re
 import shutil
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -584,3 +586,19 @@ async def test_readiness_lists_its_checks_when_asked(site, client):
 def test_the_hand_made_site_is_what_the_tests_say():
     view = shown(pictures.holding())
     assert (len(view["gpus"]), len(view["workloads"]), view["setpoints"]) == (8, 2, 4)
+
+
+async def test_the_manual_lists_every_path_and_no_other(site):
+    manual = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    chapter = manual.split("## The HTTP API")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(/[^`]*)` \|", chapter, re.MULTILINE)
+    assert site.server._runner is not None
+    routes = site.server._runner.app.router.resources()
+    assert sorted(listed) == sorted(route.canonical for route in routes)
+
+
+async def test_a_port_in_use_is_one_short_sentence(site, tmp_path):
+    taken = site.url.removeprefix("http://").rstrip("/")
+    with pytest.raises(ConfigError, match=f"cannot listen on {taken}: address already in use$"):
+        async with serving(listen=taken):
+            pass

@@ -106,6 +106,16 @@ def test_a_shortfall_is_said_with_what_stands_in_the_way():
     )
 
 
+def test_on_the_way_back_from_an_event_it_is_not_called_short_of_it():
+    slow = record(event(ramp_up=s(120)))
+    back = picture(620, slow)
+    of_event = replace(back.plan, ceiling=back.timeline.ceiling_at(back.at), shortfall_w=2000.0)
+    assert "short" not in said(replace(back, plan=of_event))
+    feeder = standing_limit("feeder", 5_000.0)
+    of_site = replace(of_event, ceiling=Timeline((feeder,)).ceiling_at(back.at))
+    assert "2 kW short" in said(replace(back, plan=of_site))
+
+
 def test_a_vtn_that_does_not_answer_is_said_with_how_long():
     lost = replace(LINK, lost_since=at(-300))
     assert said(pictures.normal(), lost).endswith(" VTN of utility has not answered for 5 min.")
