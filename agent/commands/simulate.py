@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from agent.config import Duration, equipment_of, load, parse, policy_of, programs_of
+from agent.config import equipment_of, load, parse, policy_of, programs_of
 from agent.core.event import Event, Interval, Signal, SignalKind
 from agent.core.ledger import Lever
 from agent.core.policy import Policy
@@ -22,6 +22,8 @@ from agent.core.program import Program
 from agent.demo.rehearsal import Rehearsal, rehearse, twin_of
 from agent.demo.site import MARKET_CONTEXT, SPEC, configuration
 from agent.errors import CommandError, ConfigError
+from agent.faults import faults_of
+from agent.fields import Duration
 from agent.telemetry.event_view import performance_view
 from agent.units import format_duration, format_power
 from drivers.errors import DriverError
@@ -84,11 +86,8 @@ def _read(path: Path) -> EventFile:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
-        faults = [
-            f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors()
-        ]
-        raise ConfigError(*faults) from error
+        faults = faults_of(error, EventFile)
+        raise ConfigError(*(f"{path}: {fault}" for fault in faults)) from error
 
 
 async def _twin(path: Path) -> tuple[SiteSpec, tuple[Program, ...], Policy]:
