@@ -47,9 +47,11 @@ def run(options: argparse.Namespace) -> int:
     if not _holds_state(directory):
         print(f"nothing to restore: {directory} holds no state")
         return 0
-    only_expired = options.when_expired or (options.after_stop and not _stopped_cleanly())
-    if options.after_stop and "SERVICE_RESULT" not in os.environ:
-        print("SERVICE_RESULT is not set: taken for no clean stop, so leases are kept")
+    only_expired = options.when_expired
+    if options.after_stop and not _stopped_cleanly():
+        only_expired = True
+        if "SERVICE_RESULT" not in os.environ:
+            print("SERVICE_RESULT is not set: not taken for a clean stop, so leases are kept")
     with locked(directory):
         try:
             return asyncio.run(_restore(directory, options, only_expired=only_expired))
