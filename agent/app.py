@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from agent.clock import Clock, SystemClock
-from agent.config import DEFAULT_SOCKET, Config, equipment_of, policy_of, programs_of
+from agent.config import Config, equipment_of, policy_of, programs_of
 from agent.control.actuator import Actuator
 from agent.control.console import Console
 from agent.control.controller import Controller
@@ -23,11 +23,13 @@ from agent.control.keeper import Keeper
 from agent.control.restorer import STILL_HELD_STATUS, Restorer
 from agent.core.event import EventRecord
 from agent.core.intake import Intake
+from agent.core.ledger import Entry
 from agent.core.link import Link
 from agent.core.picture import Picture
 from agent.core.policy import Policy
 from agent.openadr.base import Ven
 from agent.openadr.v20b.ven import Ven20b
+from agent.places import DEFAULT_SOCKET
 from agent.store.facts import Facts
 from agent.store.history import History
 from agent.store.registrations import Registrations
@@ -120,6 +122,7 @@ class App:
             lambda: self._view,
             self.events,
             self._on_command,
+            [settings.name for settings in config.ven],
         )
 
     @property
@@ -180,6 +183,11 @@ class App:
         self._letting_go = True
 
     @property
+    def held(self) -> tuple[Entry, ...]:
+        """The setpoints in force, as far as the ledger knows."""
+        return self._keeper.entries
+
+    @property
     def still_held(self) -> bool:
         """Whether it was to let go and, now that it has ended, something is held all the same."""
         return self._letting_go and bool(self._keeper.entries)
@@ -190,6 +198,10 @@ class App:
         await self._console.start()
         await self._web.start()
         log.info("%s: page on %s", self._config.site.name, self._web.url)
+        stop = self._keeper.stop
+        if stop is not None:
+            said = "stopped by %s since %s (%s): acting on nothing until `flexload resume`"
+            log.warning(said, stop.by, f"{stop.since:%Y-%m-%d %H:%M:%SZ}", stop.why)
 
     async def _stop(self) -> None:
         """Shut down from the outside in: first what can be asked, last what is held."""
@@ -271,9 +283,15 @@ async def _serve(config: Config) -> int:
     def end(number: signal.Signals) -> None:
         again = signal.SIGTERM in sent or signal.SIGINT in sent
         sent.append(number)
-        if number is not signal.SIGHUP:
+        if number is signal.SIGHUP:
+            log.info("SIGHUP: ends to start afresh; %d setpoints stay held", len(app.held))
+        else:
             app.let_go()
-            log.log(logging.WARNING if again else logging.INFO, "%s: %s", number.name, UNDOING)
+            if again:
+                log.warning("%s: already stopping: %s", number.name, UNDOING)
+            else:
+                said = "%s: stopping: %d setpoints to undo%s"
+                log.info(said, number.name, len(app.held), f"; {UNDOING}" if app.held else "")
         # Once: a second time would cut short what the first one began.
         if len(sent) == 1:
             running.cancel()
@@ -283,6 +301,11 @@ async def _serve(config: Config) -> int:
         loop.add_signal_handler(number, end, number)
     with suppress(asyncio.CancelledError):
         await running
+    if set(sent) == {signal.SIGHUP}:
+        return RESTART_STATUS
     if app.still_held:
+        names = ", ".join(f"{entry.lever} of {entry.key}" for entry in app.held)
+        log.error("stopped; still held: %s", names)
         return STILL_HELD_STATUS
-    return RESTART_STATUS if set(sent) == {signal.SIGHUP} else 0
+    log.info("stopped, nothing held")
+    return 0

@@ -13,10 +13,9 @@ from pathlib import Path
 
 from agent import __version__
 from agent.errors import ConfigError, FlexloadError
+from agent.places import DEFAULT_CONFIG
 
 OK, FAILURE, USAGE = 0, 1, 2
-
-DEFAULT_CONFIG = Path("/etc/flexload/agent.toml")
 
 _COMMANDS = {
     "run": "run the agent in the foreground",
@@ -95,7 +94,12 @@ def _example(command: argparse.ArgumentParser) -> None:
 
 
 def _socket(command: argparse.ArgumentParser) -> None:
-    _config(command)
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"look there for the agent's control socket; default {DEFAULT_CONFIG}",
+    )
     command.add_argument("--socket", type=Path, metavar="PATH", help="the agent's control socket")
 
 
@@ -126,7 +130,12 @@ def _stop(command: argparse.ArgumentParser) -> None:
 
 
 def _reason(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--reason", default="", metavar="TEXT", help="recorded with who and when")
+    command.add_argument(
+        "--reason",
+        default="",
+        metavar="TEXT",
+        help="recorded with who and when; opt-out and pause demand it",
+    )
 
 
 def _restore(command: argparse.ArgumentParser) -> None:
@@ -141,7 +150,9 @@ def _restore(command: argparse.ArgumentParser) -> None:
     when.add_argument(
         "--after-stop",
         action="store_true",
-        help="for ExecStopPost=: all after a clean stop, else only what has outlived its lease",
+        help="for ExecStopPost=: all after a clean stop, else only what has outlived its lease; "
+        "$SERVICE_RESULT and $EXIT_STATUS, which systemd sets, tell which it was, and without the "
+        "first it counts as not clean",
     )
     when.add_argument(
         "--when-expired",

@@ -9,70 +9,48 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
-from pydantic.json_schema import WithJsonSchema
 
-from agent import units
 from agent.control.equipment import Equipment
 from agent.core.policy import Blackout, Policy, WorkloadRule
 from agent.core.program import BlindRule, Change, Percent, Program
 from agent.core.site import Terms, WorkloadClass
+from agent.credentials import credential_faults
 from agent.errors import ConfigError
+from agent.faults import faults_of
+from agent.fields import (
+    AbsolutePath,
+    AskText,
+    Duration,
+    Level,
+    Power,
+    Share,
+    Slew,
+    SocketPath,
+    Tier,
+    Truth,
+)
 from agent.openadr.v20b.settings import Ven20bSettings
+from agent.places import DEFAULT_SOCKET, DEFAULT_STATE, directory_fault, socket_fault
 from agent.web.settings import WebSettings
 from drivers.errors import SettingsError
-from drivers.registry import build_gpu, build_jobs, build_meter, parse_settings
+from drivers.registry import (
+    build_gpu,
+    build_jobs,
+    build_meter,
+    parse_settings,
+    settings_class,
+)
 from drivers.settings import DriverSettings
-
-Power = Annotated[
-    float,
-    BeforeValidator(units.parse_power),
-    WithJsonSchema({"type": "string", "examples": ["120 kW"]}),
-]
-Duration = Annotated[
-    float,
-    BeforeValidator(units.parse_duration),
-    WithJsonSchema({"type": "string", "examples": ["15 min"]}),
-]
-Slew = Annotated[
-    float,
-    BeforeValidator(units.parse_slew),
-    WithJsonSchema({"type": "string", "examples": ["500 kW/min"]}),
-]
-Share = Annotated[
-    float,
-    BeforeValidator(units.parse_share),
-    WithJsonSchema({"type": "string", "examples": ["25 %"]}),
-]
-AskText = Annotated[
-    Any,
-    BeforeValidator(units.parse_ask),
-    WithJsonSchema({"type": "string", "examples": ["drop by 25 %"]}),
-]
-Tier = Annotated[int, Field(ge=0, le=3)]
-
-DEFAULT_SOCKET = Path("/run/flexload/control.sock")
-LONGEST_SOCKET_BYTES = 107
-"""Longest path of a Unix socket: sun_path less its final zero, unix(7)."""
-
-
-def _check_socket(path: Path) -> Path:
-    if len(bytes(path)) > LONGEST_SOCKET_BYTES:
-        raise ValueError(
-            f"must be a path of at most {LONGEST_SOCKET_BYTES} bytes, "
-            f"as the system allows for sockets, not {len(bytes(path))}: {path}"
-        )
-    return path
 
 
 class _Table(BaseModel):
@@ -83,10 +61,8 @@ class SiteTable(_Table):
     """The site itself."""
 
     name: str = Field(min_length=1, description="Shown on the page and in logs.")
-    state_dir: Path = Field(
-        Path("/var/lib/flexload"), description="Where the agent keeps its state."
-    )
-    control_socket: Annotated[Path, AfterValidator(_check_socket)] = Field(
+    state_dir: AbsolutePath = Field(DEFAULT_STATE, description="Where the agent keeps its state.")
+    control_socket: SocketPath = Field(
         DEFAULT_SOCKET, description="Where the command line reaches the agent."
     )
     max_import: Power = Field(
@@ -106,7 +82,7 @@ class GovernorTable(_Table):
     )
     dwell: Duration = Field(30.0, description="How long after a fall the limit may not rise again.")
     max_turns_per_h: int = Field(
-        12, ge=1, description="How often an hour the limit may turn up again."
+        12, ge=1, strict=True, description="How often an hour the limit may turn up again."
     )
 
 
@@ -124,7 +100,7 @@ class PolicyTable(_Table):
     )
     open_lease: Duration = Field(900.0, description="The same for events without an end.")
     max_reasserts: int = Field(
-        5, ge=0, description="How often a limit moved by others is set again."
+        5, ge=0, strict=True, description="How often a limit moved by others is set again."
     )
     default_class: WorkloadClass = Field(
         WorkloadClass.BATCH, description="Class of jobs no rule matches."
@@ -132,7 +108,7 @@ class PolicyTable(_Table):
     default_tier: Tier = Field(
         0, description="Tier of jobs and GPUs no rule matches; 0: untouched."
     )
-    default_may_pause: bool = Field(False, description="Whether such jobs may be paused.")
+    default_may_pause: Truth = Field(False, description="Whether such jobs may be paused.")
 
 
 class BlackoutTable(_Table):
@@ -154,7 +130,7 @@ class BlackoutTable(_Table):
 class WorkloadTable(_Table):
     """One line of the map from jobs to what their owners agreed to. The first match wins."""
 
-    name: str = Field("*", description="Shell pattern on the job's name.")
+    name: str = Field(description="Shell pattern on the job's name; `*`: all.")
     labels: dict[str, str] = Field(
         default_factory=dict, description="Shell patterns on its labels."
     )
@@ -162,9 +138,16 @@ class WorkloadTable(_Table):
         alias="class", description="Decides how its speed falls with power."
     )
     tier: Tier = Field(description="0 untouched; 1, 2, 3: up to 10, 25, 50 % slower.")
-    may_pause: bool = Field(False, description="Whether it may be paused.")
+    may_pause: Truth = Field(False, description="Whether it may be paused.")
     max_pause: Duration | None = Field(None, description="Longest single pause; none: the event's.")
-    weight: float = Field(1.0, gt=0, description="Value a GPU against other work's.")
+    weight: float = Field(1.0, gt=0, strict=True, description="Value a GPU against other work's.")
+
+    @field_validator("max_pause")
+    @classmethod
+    def _is_a_while(cls, max_pause: float | None) -> float | None:
+        if max_pause == 0:
+            raise ValueError("must be more than 0; may_pause = false forbids pausing")
+        return max_pause
 
 
 class ProgramTable(_Table):
@@ -172,7 +155,7 @@ class ProgramTable(_Table):
 
     name: str = Field(min_length=1)
     market_context: str = Field("*", description="What its events carry; `*` takes all others.")
-    levels: dict[int, AskText] = Field(
+    levels: dict[Level, AskText] = Field(
         default_factory=dict, description="What each level of SIMPLE and the like asks for."
     )
     change: Change = Field(
@@ -186,8 +169,8 @@ class ProgramTable(_Table):
         0.0, description="Time after the end to the return, if the event says none."
     )
     margin: Share = Field(0.01, description="How far below the limit to aim.")
-    firm: bool = Field(False, description="Whether the caps themselves must add up to the limit.")
-    shed_on_test: bool = Field(False, description="Whether test events shed for real.")
+    firm: Truth = Field(False, description="Whether the caps themselves must add up to the limit.")
+    shed_on_test: Truth = Field(False, description="Whether test events shed for real.")
     baseline_window: Duration = Field(900.0, description="How far back the baseline looks.")
     when_blind: BlindRule = Field(
         BlindRule.LIMIT, description="Open-ended events with the VTN lost."
@@ -224,6 +207,8 @@ class Config(_Table):
     def _is_consistent(self) -> "Config":
         _distinct("ven", [ven.name for ven in self.ven])
         _distinct("program", [program.name for program in self.program])
+        contexts = [program.market_context for program in self.program]
+        _distinct("program", contexts, "market_context")
         if self.site.min_import > self.site.max_import:
             raise ValueError("site.min_import must not exceed site.max_import")
         return self
@@ -264,10 +249,11 @@ def parse(document: Mapping[str, Any]) -> Config:
     try:
         config = Config.model_validate(dict(document))
     except ValidationError as error:
-        faults += _faults(error)
+        faults += faults_of(error, Config)
     faults += _driver_faults(document)
     if config is not None:
-        faults += _secret_faults(config)
+        faults += _place_faults(config.site)
+        faults += credential_faults(config.ven, config.web)
     if faults or config is None:
         raise ConfigError(*faults)
     return config
@@ -334,10 +320,20 @@ def equipment_of(config: Config) -> Equipment:
     )
 
 
-def _distinct(table: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{table}.name: {name!r} is used twice")
+def _distinct(table: str, values: list[str], key: str = "name") -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{table}.{key}: {value!r} is used twice")
+
+
+def _place_faults(site: SiteTable) -> Iterable[str]:
+    """Places that something else takes up already."""
+    for key, fault in (
+        ("state_dir", directory_fault(site.state_dir)),
+        ("control_socket", socket_fault(site.control_socket)),
+    ):
+        if fault is not None:
+            yield f"site.{key}: {fault}"
 
 
 def _driver_faults(document: Mapping[str, Any]) -> Iterable[str]:
@@ -350,46 +346,23 @@ def _driver_faults(document: Mapping[str, Any]) -> Iterable[str]:
         if not isinstance(table, dict):
             continue
         try:
-            parse_settings(folder, table)
+            model = settings_class(folder, table)
         except SettingsError as error:
             yield f"{path}.{error}"
-        except ValidationError as error:
-            yield from _faults(error, path)
-
-
-def _secret_faults(config: Config) -> Iterable[str]:
-    """Files that the configuration names and that cannot be read."""
-    named = [
-        *(
-            (f"ven[{i}].{key}", getattr(v, key, None))
-            for i, v in enumerate(config.ven)
-            for key in ("cert", "key", "ca")
-        ),
-        *((f"web.{key}", getattr(config.web, key)) for key in ("cert", "key", "token_file")),
-    ]
-    for path, file in named:
-        if file is None:
             continue
         try:
-            with Path(file).open("rb"):
-                pass
-        except OSError as error:
-            yield f"{path}: {file} cannot be read: {error.strerror}"
+            model.model_validate(table)
+        except ValidationError as error:
+            yield from faults_of(error, model, path)
+    yield from _shared_jobs([table for folder, _, table in tables if folder == "jobs"])
 
 
-def _faults(error: ValidationError, prefix: str = "") -> Iterable[str]:
-    for fault in error.errors(include_url=False):
-        text = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            text = "unknown key"
-        elif fault["type"] == "missing":
-            text = "is required"
-        path = _path(prefix, fault["loc"])
-        yield f"{path}: {text}" if path else text
-
-
-def _path(prefix: str, location: tuple[int | str, ...]) -> str:
-    path = prefix
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
-    return path
+def _shared_jobs(tables: list[Any]) -> Iterable[str]:
+    """Jobs that two engines would pause."""
+    first: dict[str, int] = {}
+    for i, table in enumerate(tables):
+        jobs = table.get("job") if isinstance(table, dict) else None
+        for job in jobs if isinstance(jobs, list) else ():
+            name = job.get("name") if isinstance(job, dict) else None
+            if isinstance(name, str) and first.setdefault(name, i) != i:
+                yield f"jobs[{i}]: job {name!r} is in jobs[{first[name]}], too"

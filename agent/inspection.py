@@ -3,6 +3,9 @@ and `doctor`.
 """
 
 import asyncio
+import errno
+import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,7 +21,9 @@ from agent.openadr.v20b.enrolment import SERVICE
 from agent.openadr.v20b.http import HttpTransport
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.writer import query_registration
+from agent.places import answers, writing_fault
 from agent.units import format_power
+from agent.web.settings import split_address
 from drivers.errors import DriverError
 
 TIMEOUT_S = 90.0
@@ -36,27 +41,38 @@ class Finding:
         return f"{'ok   ' if self.good else 'FAIL '} {self.text}"
 
 
-def remarks(config: Config) -> Iterator[str]:
-    """What is allowed and yet seldom meant."""
-    if not config.ven:
-        yield "no [[ven]]: nobody can ask this site for anything"
-    if config.ven and not config.program:
-        yield "no [[program]]: every event will be opted out of"
-    for program in config.program:
-        if not program.levels:
-            yield f"program {program.name} has no levels: SIMPLE events of it will shed nothing"
-    if not config.workload and config.policy.default_tier == 0:
-        yield "no [[workload]] and policy.default_tier is 0: nothing may be touched"
-    if not config.jobs:
-        yield "no [[jobs]]: nothing can be paused, and no GPU is known to belong to a job"
-
-
 async def inspect(config: Config) -> list[Finding]:
-    """Reach every driver and every VTN, and say what could be shed now."""
+    """Try what the agent would write to and listen on, reach every driver and every VTN, and say what
+    could be shed now.
+    """
     return [
+        *_inspect_places(config),
+        _inspect_listening(config),
         *await _inspect_equipment(config),
         *[await _inspect_vtn(settings) for settings in config.ven],
     ]
+
+
+def _inspect_places(config: Config) -> Iterator[Finding]:
+    for directory in (config.site.state_dir, config.site.control_socket.parent):
+        fault = writing_fault(directory)
+        yield Finding(fault is None, fault or f"{directory} is writable")
+
+
+def _inspect_listening(config: Config) -> Finding:
+    """Whether the page could listen where it is to. It may be this very agent that does already."""
+    listen, path = config.web.listen, config.site.control_socket
+    host, port = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and answers(path):
+            text = f"note: web.listen: {listen} is in use, and an agent answers on {path}"
+            return Finding(True, text)
+        why = os.strerror(error.errno) if error.errno else str(error)
+        return Finding(False, f"web.listen: cannot listen on {listen}: {why}")
+    return Finding(True, f"the page can listen on {listen}")
 
 
 async def _inspect_equipment(config: Config) -> list[Finding]:

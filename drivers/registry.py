@@ -47,13 +47,18 @@ def kinds(folder: str) -> Mapping[str, Callable[[], DriverClass]]:
     return found
 
 
+def settings_class(folder: str, table: Mapping[str, Any]) -> type[DriverSettings]:
+    """What one driver's table must look like. Raises `SettingsError` for a missing or unknown `kind`."""
+    return _driver_class(folder, table).Settings
+
+
 def parse_settings(folder: str, table: Mapping[str, Any]) -> DriverSettings:
     """Validate one driver's table of the configuration.
 
     Raises `SettingsError` for a missing or unknown `kind`, `ValidationError` for the rest, whose
     error locations are relative to the table.
     """
-    return _driver_class(folder, table).Settings.model_validate(dict(table))
+    return settings_class(folder, table).model_validate(dict(table))
 
 
 def build_gpu(settings: DriverSettings) -> GpuDriver:

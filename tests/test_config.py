@@ -1,5 +1,6 @@
 """Every fault in a configuration is one line that names the key's path and what is allowed."""
 
+import re
 import tomllib
 from contextlib import suppress
 from importlib.resources import files
@@ -14,6 +15,7 @@ from agent import units
 from agent.config import Config, load, parse, policy_of, programs_of
 from agent.core.program import DropBy, DropByShare, DropTo
 from agent.errors import ConfigError
+from agent.remarks import remarks
 
 EXAMPLE = tomllib.loads(files("agent").joinpath("example.toml").read_text())
 
@@ -72,9 +74,51 @@ def test_the_example_shows_every_key():
         ("site.max_import", 400, 'site.max_import: must be a power with its unit, like "120 kW"'),
         ("site.max_import", "400", "site.max_import: must be a power with its unit"),
         ("site.max_import", "400 kV", "site.max_import: must be a power"),
-        ("site.max_import", "0 kW", "site.max_import: Input should be greater than 0"),
+        ("site.max_import", "0 kW", "site.max_import: must be more than 0"),
         ("site.max_import", None, "site.max_import: is required"),
-        ("site.maximport", "1 kW", "site.maximport: unknown key"),
+        ("site.maximport", "1 kW", "site.maximport: unknown key; did you mean site.max_import?"),
+        ("log.colour", "red", "log.colour: unknown key; allowed: format, level"),
+        (
+            "workload.0.klass",
+            "batch",
+            "workload[0].klass: unknown key; did you mean workload[0].class",
+        ),
+        (
+            "jobs.0.job.0.gpu",
+            [],
+            "jobs[0].job[0].gpu: unknown key; did you mean jobs[0].job[0].gpus?",
+        ),
+        ("site.state_dir", "", "site.state_dir: must be an absolute path"),
+        ("site.state_dir", "state", "site.state_dir: must be an absolute path"),
+        (
+            "site.state_dir",
+            "/etc/passwd",
+            "site.state_dir: /etc/passwd exists and is not a directory",
+        ),
+        ("site.control_socket", "x.sock", "site.control_socket: must be an absolute path"),
+        ("site.control_socket", "/etc", "site.control_socket: /etc exists and is not a socket"),
+        ("site.name", 3, "site.name: must be a text in quotes"),
+        ("site.name", "", "site.name: must not be empty"),
+        ("site", [{}], "site: there is one only: write [site], not [[site]]"),
+        ("ven", {}, "ven: there may be several: write [[ven]], not [ven]"),
+        ("jobs", {}, "jobs: there may be several: write [[jobs]], not [jobs]"),
+        ("jobs.0.job", {}, "jobs[0].job: there may be several: write [[jobs.job]], not [jobs.job]"),
+        ("ven.0.market_contexts", "x", 'ven[0].market_contexts: must be a list, like ["a", "b"]'),
+        ("ven.0.poll_s", "10 s", "ven[0].poll_s: must be a number of seconds, without quotes"),
+        ("ven.0.mains_hz", 50.5, "ven[0].mains_hz: must be a whole number of hertz"),
+        ("ven.0.timeout_s", True, "ven[0].timeout_s: must be a number of seconds"),
+        ("meter.base_load_w", "12 kW", "meter.base_load_w: must be a number of watts, without"),
+        ("meter.pue", "1.2", "meter.pue: must be a number, without quotes"),
+        ("workload.0.may_pause", "no", "workload[0].may_pause: must be true or false, without"),
+        ("workload.0.name", None, "workload[0].name: is required"),
+        ("workload.1.max_pause", "0 min", "workload[1].max_pause: must be more than 0; may_pause"),
+        ("program.0.firm", "no", "program[0].firm: must be true or false, without quotes"),
+        ("program.0.levels.high", "drop by 1 %", "program[0].levels.high: the key must be a whole"),
+        ("program.0.levels.0", "drop by 1 %", "program[0].levels.0: levels count from 1"),
+        ("program.0.levels.-1", "drop by 1 %", "program[0].levels.-1: levels count from 1"),
+        ("blackout.0.start", "soon", "blackout[0].start: must be a date and time with an offset"),
+        ("web.listen", "9430", "web.listen: must be an IP address and a port, like 127.0.0.1:9430"),
+        ("web.listen", "host:1", "web.listen: must be an IP address and a port, like"),
         (
             "site.control_socket",
             "/run/" + 103 * "x",
@@ -82,8 +126,8 @@ def test_the_example_shows_every_key():
         ),
         ("sight", {}, "sight: unknown key"),
         ("site.min_import", "500 kW", "site.min_import must not exceed site.max_import"),
-        ("workload.0.tier", 4, "workload[0].tier: Input should be less than or equal to 3"),
-        ("workload.1.class", "batsch", "workload[1].class: Input should be 'real-time'"),
+        ("workload.0.tier", 4, "workload[0].tier: must be at most 3"),
+        ("workload.1.class", "batsch", "workload[1].class: must be 'real-time'"),
         ("workload.1.max_pause", "8", "workload[1].max_pause: must be a duration with its unit"),
         ("workload.1.weight", float("nan"), "workload[1].weight"),
         ("program.0.levels.2", "less", "program[0].levels.2: must be like"),
@@ -108,6 +152,15 @@ def test_a_fault_names_the_key_and_what_is_allowed(path, value, expected):
     assert expected in faults(changed(path, value))
 
 
+def test_no_fault_speaks_the_validators_language():
+    wrong = {"a": [1]}
+    for path in keys(Config):
+        table, _, last = path.rpartition(".")
+        place = f"{table}.0.{last}" if table in ("ven", "program", "workload", "blackout") else path
+        said = faults(changed(place, wrong))
+        assert not re.search("Input|Field required|Extra inputs|Value error|unable", said), said
+
+
 def test_all_faults_are_told_at_once_a_line_each():
     document = changed("site.max_import", "lots")
     document["gpu"]["kind"] = "x"
@@ -120,6 +173,63 @@ def test_two_vens_of_one_name_are_a_fault():
     document = changed("site.name", "x")
     document["ven"].append(dict(document["ven"][0]))
     assert "ven.name: 'utility' is used twice" in faults(document)
+
+
+def test_two_programs_of_one_market_context_are_a_fault():
+    document = changed("site.name", "x")
+    document["program"].append({**document["program"][0], "name": "other"})
+    assert "program.market_context: 'http://utility.example/fast-dr' is used twice" in faults(
+        document
+    )
+
+
+def test_a_job_of_two_engines_is_a_fault():
+    document = changed("site.name", "x")
+    document["jobs"].append({"kind": "cgroup", "job": [{"name": "sweep", "cgroup": "x"}]})
+    assert "jobs[1]: job 'sweep' is in jobs[0], too" in faults(document)
+
+
+def test_the_example_leaves_nothing_to_remark():
+    assert list(remarks(parse(EXAMPLE))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        (
+            "ven.0.vtn_url",
+            "http://vtn.example/x",
+            "ven utility: http://vtn.example/x is not encrypted",
+        ),
+        (
+            "ven.0.market_contexts",
+            ["other"],
+            "program fast-dr: no [[ven]] takes events of its market",
+        ),
+        ("program.0.levels.5", "drop by 1 %", "program fast-dr: SIMPLE has no level 5"),
+        ("program.0.levels.1", "drop to 400 kW", "level 1, drop to 400 kW, sheds nothing"),
+        ("workload.1.tier", 0, "workload *: tier 0 with may_pause"),
+        ("workload.2.class", "training", "workload nightly-*: training that is paused for 8 min"),
+    ],
+)
+def test_what_is_seldom_meant_is_noted(path, value, expected):
+    notes = list(remarks(parse(changed(path, value))))
+    assert len(notes) == 1
+    assert expected in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("ven.0.vtn_url", "http://localhost/x"),
+        ("ven.0.vtn_url", "http://[::1]/x"),
+        ("ven.0.market_contexts", []),
+        ("program.0.market_context", "*"),
+        ("workload.1.class", "training"),
+    ],
+)
+def test_what_is_meant_is_not_noted(path, value):
+    assert list(remarks(parse(changed(path, value)))) == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import argparse
 import asyncio
 
 from agent.config import load
-from agent.inspection import inspect, remarks
+from agent.inspection import inspect
+from agent.remarks import remarks
 
 
 def run(options: argparse.Namespace) -> int:

@@ -122,6 +122,8 @@ def _as_typed() -> str:
 def _directory(chosen: Path | None) -> Iterator[Path]:
     if chosen is not None:
         chosen.mkdir(parents=True, exist_ok=True)
+        if any(chosen.iterdir()):
+            raise ConfigError(f"--state-dir: {chosen} is not empty: every demo starts from nothing")
         yield chosen
     else:
         with tempfile.TemporaryDirectory(prefix="flexload-demo-") as name:

@@ -2,16 +2,16 @@
 
 import argparse
 import asyncio
-import os
 import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from agent import __version__
-from agent.config import Config, load
+from agent.config import load
 from agent.errors import ConfigError
-from agent.inspection import Finding, inspect, remarks
+from agent.inspection import Finding, inspect
+from agent.remarks import remarks
 
 _CAP_SYS_ADMIN = 21
 """Bit of the capability that NVIDIA's driver asks for before it sets a power limit."""
@@ -26,7 +26,6 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         findings += [Finding(good=False, text=problem) for problem in error.problems]
     else:
-        findings += list(_directories(config))
         findings += [Finding(good=True, text=f"note: {remark}") for remark in remarks(config)]
         findings += asyncio.run(inspect(config))
     for finding in findings:
@@ -45,13 +44,6 @@ def _host() -> Iterator[Finding]:
             "no CAP_SYS_ADMIN here: GPU power limits cannot be set by this user (the unit has it)"
         )
         yield Finding(good=True, text=f"note: {text}")
-
-
-def _directories(config: Config) -> Iterator[Finding]:
-    for path in (config.site.state_dir, config.site.control_socket.parent):
-        existing = next(p for p in (path, *path.parents) if p.exists())
-        good = os.access(existing, os.W_OK)
-        yield Finding(good, f"{path} {'is' if good else 'is not'} writable")
 
 
 def _has_capability(bit: int) -> bool:

@@ -2,10 +2,11 @@
 
 import argparse
 
-from agent.commands.control_socket import ask
+from agent.commands.control_socket import as_called, ask, reason
 
 
 def run(options: argparse.Namespace) -> int:
     """Tell the agent."""
-    print(ask(options, "pause", why=options.reason)["said"])
+    reply = ask(options, "pause", why=reason(options))
+    print(as_called(reply["said"], options))
     return 0

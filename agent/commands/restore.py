@@ -22,6 +22,8 @@ from agent.control.equipment import Equipment
 from agent.control.restorer import STILL_HELD_STATUS, Restored, Restorer
 from agent.core.policy import Policy
 from agent.errors import ConfigError, FlexloadError, StoreError
+from agent.faults import faults_of
+from agent.places import DEFAULT_STATE
 from agent.store.facts import Facts
 from agent.store.ledger import Ledger
 from agent.store.state import DRIVERS_FACT, locked, open_state
@@ -32,17 +34,24 @@ from drivers.meter.gpu_sum import GpuSumMeter
 from drivers.registry import build_gpu, build_jobs, parse_settings
 from drivers.settings import DriverSettings
 
-DEFAULT_STATE = Path("/var/lib/flexload")
 POLL_S = 2.0
 
 
 def run(options: argparse.Namespace) -> int:
     """Restore, and say what was done; 1 when something could not be brought back."""
-    directory = options.state_dir or _named(options.config)
+    directory = options.state_dir
+    if directory is None:
+        directory = _named(options.config)
+    elif not directory.is_dir():
+        raise ConfigError(f"--state-dir: {directory} is not a directory")
     if not _holds_state(directory):
         print(f"nothing to restore: {directory} holds no state")
         return 0
-    only_expired = options.when_expired or (options.after_stop and not _stopped_cleanly())
+    only_expired = options.when_expired
+    if options.after_stop and not _stopped_cleanly():
+        only_expired = True
+        if "SERVICE_RESULT" not in os.environ:
+            print("SERVICE_RESULT is not set: not taken for a clean stop, so leases are kept")
     with locked(directory):
         try:
             return asyncio.run(_restore(directory, options, only_expired=only_expired))
@@ -108,8 +117,11 @@ def _driver(
 ) -> object:
     try:
         return build(parse_settings(folder, table))
-    except (DriverError, ValidationError, ImportError) as error:
-        return _Unusable(f"the {folder} driver {table.get('kind')!r} cannot be used: {error}")
+    except ValidationError as error:
+        why = "; ".join(faults_of(error))
+    except (DriverError, ImportError) as error:
+        why = str(error)
+    return _Unusable(f"the {folder} driver {table.get('kind')!r} cannot be used: {why}")
 
 
 class _Unusable:
@@ -173,4 +185,4 @@ def _stopped_cleanly() -> bool:
     """
     if os.environ.get("EXIT_STATUS") == str(STILL_HELD_STATUS):
         return True
-    return os.environ.get("SERVICE_RESULT", "success") == "success"
+    return os.environ.get("SERVICE_RESULT") == "success"

@@ -2,10 +2,11 @@
 
 import argparse
 
-from agent.commands.control_socket import ask
+from agent.commands.control_socket import as_called, ask
 
 
 def run(options: argparse.Namespace) -> int:
     """Tell the agent."""
-    print(ask(options, "resume", why=options.reason)["said"])
+    reply = ask(options, "resume", why=options.reason)
+    print(as_called(reply["said"], options))
     return 0

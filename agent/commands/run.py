@@ -1,10 +1,14 @@
 """`flexload run`: the agent in the foreground."""
 
 import argparse
+import logging
 
 from agent.config import load
+from agent.remarks import remarks
 from agent.telemetry.logs import set_up
 from drivers.errors import DriverError
+
+log = logging.getLogger(__name__)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -14,6 +18,8 @@ def run(options: argparse.Namespace) -> int:
     from agent.app import serve
     from agent.errors import FlexloadError
 
+    for remark in remarks(config):
+        log.info("note: %s", remark)
     try:
         return serve(config)
     except DriverError as error:

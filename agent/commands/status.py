@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import sys
 import time
 from typing import Any
 
-from agent.commands.control_socket import ask
+from agent.commands.control_socket import as_called, ask
 from agent.units import format_power
 
 CLEAR = "\x1b[H\x1b[2J"
@@ -15,8 +16,9 @@ def run(options: argparse.Namespace) -> int:
     """Print the status once, or with --watch every second until interrupted."""
     while True:
         view = ask(options, "status")["view"]
-        text = json.dumps(view) if options.json else render(view)
-        print(f"{CLEAR if options.watch and not options.json else ''}{text}", flush=True)
+        text = json.dumps(view) if options.json else as_called(render(view), options)
+        clear = options.watch and not options.json and sys.stdout.isatty()
+        print(f"{CLEAR if clear else ''}{text}", flush=True)
         if not options.watch:
             return 0
         time.sleep(1.0)
@@ -27,7 +29,9 @@ def render(view: dict[str, Any]) -> str:
     power = view["power"]
     lines = [view["sentence"], ""]
     lines.append(f"power      {_power(power['now_w'])} ({power['quality']})")
-    if power["ceiling_w"] is not None:
+    if view["stop"] is not None:
+        lines.append("limit      none: the local stop suspends the site's own limit, too")
+    elif power["ceiling_w"] is not None:
         lines.append(f"limit      {_power(power['ceiling_w'])} by {power['ceiling_source']}")
     if power["baseline_w"] is not None:
         lines.append(f"baseline   {_power(power['baseline_w'])}, {power['baseline_method']}")
@@ -36,7 +40,8 @@ def render(view: dict[str, Any]) -> str:
     for workload in view["workloads"]:
         state = "PAUSED" if workload["paused_by_us"] else workload["state"]
         cap = "" if workload["cap_w"] is None else f", capped at {workload['cap_w']:.0f} W"
-        lines.append(f"  {workload['name']:<20} tier {workload['tier']}  {state}{cap}")
+        why = f": {workload['reason']}" if workload["reason"] else ""
+        lines.append(f"  {workload['name']:<20} tier {workload['tier']}  {state}{cap}{why}")
     for link in view["links"]:
         state = "registered" if link["registered"] else "not registered"
         trouble = f": {link['trouble']}" if link["trouble"] else ""

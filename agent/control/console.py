@@ -27,7 +27,8 @@ from agent.core.lifecycle import opted_in, opted_out
 from agent.core.picture import Stop
 from agent.core.policy import Policy
 from agent.core.program import Program
-from agent.errors import CommandError, StoreBusyError
+from agent.errors import CommandError, ConfigError, StoreBusyError
+from agent.places import socket_fault
 from agent.store.audit import AuditLine
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ LONGEST_LINE = 1 << 16
 DEEDS = 100
 """How many of the operators' deeds are listed."""
 _PEER = struct.Struct("3i")
+_OPTED = {Opt.IN: "in to", Opt.OUT: "out of"}
 
 Reply = dict[str, Any]
 
@@ -53,9 +55,10 @@ class Console:
         view: Callable[[], Reply | None],
         events: Callable[[], Awaitable[Sequence[Reply]]],
         changed: Callable[[Sequence[EventRecord]], None],
+        vens: Sequence[str],
     ) -> None:
         """`policy` gives the site's rules as they are now; `changed` is called after every change, with
-        the events whose opt it changed.
+        the events whose opt it changed; `vens` are the names of those that there are.
         """
         self._path = path
         self._keeper = keeper
@@ -65,10 +68,23 @@ class Console:
         self._view = view
         self._events = events
         self._changed = changed
+        self._vens = vens
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. Raises `StoreBusyError` when another agent already does."""
+        """Listen. Raises `StoreBusyError` when another agent already does, and `ConfigError` when the
+        path cannot be used: what is there is replaced only when it is a socket.
+        """
+        try:
+            await self._listen()
+        except OSError as error:
+            said = f"{self._path} cannot be listened on: {error.strerror or error}"
+            raise ConfigError(f"site.control_socket: {said}") from error
+
+    async def _listen(self) -> None:
+        fault = socket_fault(self._path)
+        if fault is not None:
+            raise ConfigError(f"site.control_socket: {fault}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if await _answers(self._path):
             raise StoreBusyError(f"another agent is listening on {self._path}")
@@ -86,7 +102,8 @@ class Console:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
-            self._path.unlink(missing_ok=True)
+            if socket_fault(self._path) is None:
+                self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -149,11 +166,14 @@ class Console:
             )
         decided = replace(record, opt=OptDecision(opt, f"operator {who}", now, why))
         changed = opted_out(decided, now) if opt is Opt.OUT else opted_in(decided)
-        line = AuditLine(now, who, f"opt {opt} of event {record.event.event_id}", why)
-        await self._keeper.put_events((changed,), line)
-        log.warning("%s opted %s of event %s: %s", who, opt, record.event.event_id, why)
+        which = f"{_OPTED[opt]} event {record.event.event_id}"
+        await self._keeper.put_events((changed,), AuditLine(now, who, f"opt {which}", why))
+        log.warning("%s opted %s: %s", who, which, why)
         self._changed((changed,))
-        return {"said": f"opted {opt} of event {record.event.event_id}"}
+        said = f"opted {which}"
+        if opt is Opt.IN and self._keeper.stop is not None:
+            said += ", but the agent is stopped until `flexload resume`"
+        return {"said": said}
 
     async def _stop(self, who: str, why: str) -> Reply:
         if self._keeper.stop is not None:
@@ -186,13 +206,18 @@ class Console:
         self._changed(changed)
 
     def _find(self, event_id: str, ven: object) -> EventRecord:
+        # A VEN that is gone from the configuration may have left events behind.
+        vens = {*self._vens, *(owner for owner, _ in self._keeper.records)}
+        if ven is not None and ven not in vens:
+            raise CommandError(f"no VEN {ven!r}; known: {', '.join(sorted(vens)) or 'none'}")
         found = [
             record
             for (owner, known), record in self._keeper.records.items()
             if known == event_id and ven in (None, owner)
         ]
         if not found:
-            raise CommandError(f"no event {event_id!r}; `flexload events` lists them")
+            of = "" if ven is None else f" of VEN {ven!r}"
+            raise CommandError(f"no event {event_id!r}{of}; `flexload events` lists them")
         if len(found) > 1:
             owners = ", ".join(sorted(record.event.ven for record in found))
             raise CommandError(

@@ -3,14 +3,15 @@
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from agent.config import Duration
 from agent.core.event import Event, Interval, Signal, SignalKind
 from agent.core.program import Percent, Program, ask_of, describe_ask
 from agent.errors import ConfigError
+from agent.faults import faults_of
+from agent.fields import Duration
 from agent.units import format_duration, parse_power, parse_share
 
 KINDS = {
@@ -83,7 +84,8 @@ def read(path: Path) -> EventFile:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
-        raise ConfigError(*(f"{path}: {_fault(fault)}" for fault in error.errors())) from error
+        faults = faults_of(error, EventFile)
+        raise ConfigError(*(f"{path}: {fault}" for fault in faults)) from error
 
 
 def value_of(kind: SignalKind, value: float | str, percent: Percent) -> float:
@@ -180,9 +182,3 @@ def _quantity(kind: SignalKind, text: str, percent: Percent) -> float:
             return factor * parse_share(amount) * (100 if percent is Percent.PERCENT else 1)
         case _:
             raise ValueError
-
-
-def _fault(fault: Any) -> str:
-    text = fault["msg"].removeprefix("Value error, ")
-    where = ".".join(str(part) for part in fault["loc"] if part not in ("float", "str"))
-    return f"{where}: {text}" if where else text

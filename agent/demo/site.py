@@ -34,6 +34,7 @@ seen not to be mistaken for headroom."""
 
 def configuration(directory: Path, vtn_url: str, listen: str) -> dict[str, Any]:
     """The demo's configuration, as its TOML would read."""
+    directory = directory.absolute()
     site = str(directory / "site.json")
     return {
         "site": {

@@ -11,7 +11,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,6 +20,7 @@ from agent.core.sample import Sample
 from agent.errors import ConfigError
 from agent.telemetry.plain import View
 from agent.web import assets
+from agent.web.credentials import read_token, server_tls
 from agent.web.settings import WebSettings, split_address
 
 Events = Callable[[str | None], Awaitable[list[View]]]
@@ -55,7 +55,10 @@ class WebServer:
         samples: Samples,
         now: Callable[[], datetime],
     ) -> None:
-        """`events` gives all events, or those with one id; `samples` the kept ones of a stretch."""
+        """`events` gives all events, or those with one id; `samples` the kept ones of a stretch.
+
+        Raises `ConfigError` when the token or the certificate cannot be used.
+        """
         self._settings = settings
         self._events_of = events
         self._samples = samples
@@ -68,7 +71,7 @@ class WebServer:
         self._shown = asyncio.Condition()
         self._closing = False
         self._runner: web.AppRunner | None = None
-        self._token = _read_token(settings)
+        self._token, self._tls = read_token(settings), server_tls(settings)
         self._host, self._port = split_address(settings.listen)
 
     @property
@@ -79,7 +82,7 @@ class WebServer:
         return f"{scheme}://{host}:{self._port}/"
 
     async def start(self) -> None:
-        """Listen. Raises `ConfigError` when the address or the certificate cannot be used."""
+        """Listen. Raises `ConfigError` when the address cannot be used."""
         app = web.Application(middlewares=[self._guard])
         app.on_response_prepare.append(_harden)
         app.add_routes(
@@ -98,9 +101,9 @@ class WebServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
-            site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls())
+            site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls)
             await site.start()
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             await self._runner.cleanup()
             why = str(error) if isinstance(error, ssl.SSLError) else os.strerror(error.errno or 0)
             raise ConfigError(
@@ -122,14 +125,6 @@ class WebServer:
         self._document = json.dumps(view, separators=(",", ":")).encode()
         async with self._shown:
             self._shown.notify_all()
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self._settings.cert is None or self._settings.key is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self._settings.cert, self._settings.key)
-        return context
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -232,18 +227,6 @@ async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     """Put the security headers on every answer, errors and streams included."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-
-
-def _read_token(settings: WebSettings) -> str | None:
-    if settings.token_file is None:
-        return None
-    try:
-        token = Path(settings.token_file).read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigError(f"web.token_file: {settings.token_file}: {error.strerror}") from error
-    if len(token) < 16:
-        raise ConfigError(f"web.token_file: {settings.token_file} holds fewer than 16 characters")
-    return token
 
 
 def _carries(request: web.Request, token: str) -> bool:

@@ -21,10 +21,7 @@ class WebSettings(BaseModel):
     @field_validator("listen")
     @classmethod
     def _is_address(cls, listen: str) -> str:
-        host, port = split_address(listen)
-        ipaddress.ip_address(host)
-        if not 0 <= port <= 65535:
-            raise ValueError("must be an IP address and a port, like 127.0.0.1:9430")
+        split_address(listen)
         return listen
 
     @model_validator(mode="after")
@@ -41,9 +38,16 @@ class WebSettings(BaseModel):
 
 
 def split_address(listen: str) -> tuple[str, int]:
-    """Host and port of an address such as `127.0.0.1:9430` or `[::1]:9430`."""
-    host, _, port = listen.rpartition(":")
+    """IP address and port of an address such as `127.0.0.1:9430`, `[::1]:9430` or `localhost:9430`.
+
+    Raises `ValueError` saying what is allowed.
+    """
+    host, _, digits = listen.rpartition(":")
     try:
-        return host.strip("[]"), int(port)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+        port = int(digits)
+        if not 0 <= port <= 65535:
+            raise ValueError
     except ValueError:
         raise ValueError("must be an IP address and a port, like 127.0.0.1:9430") from None
+    return str(address), port

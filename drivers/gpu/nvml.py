@@ -59,7 +59,7 @@ class NvmlGpus:
         """Settings of the `nvml` GPU driver."""
 
         kind: Literal["nvml"] = "nvml"
-        timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+        timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 2.0
         """How long a cycle waits for a GPU before it counts as stale."""
         gpus: tuple[str, ...] = ()
         """UUIDs of the GPUs to control (`GPU-…`, as `nvidia-smi -L` prints them); empty: all."""

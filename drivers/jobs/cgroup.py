@@ -76,7 +76,7 @@ class CgroupJobs:
         kind: Literal["cgroup"] = "cgroup"
         root: Path = Path("/sys/fs/cgroup")
         """Where the cgroup version 2 tree is mounted."""
-        timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
+        timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 2.0
         """How long to wait until a job is seen paused or resumed."""
         job: Annotated[tuple[JobSettings, ...], Field(min_length=1)]
 

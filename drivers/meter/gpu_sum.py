@@ -18,9 +18,9 @@ class GpuSumMeter:
         """Settings of the `gpu-sum` meter."""
 
         kind: Literal["gpu-sum"] = "gpu-sum"
-        base_load_w: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+        base_load_w: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
         """What the IT draws besides the GPUs (processors, memory, fans, power supplies), W."""
-        pue: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+        pue: Annotated[float, Field(ge=1, allow_inf_nan=False, strict=True)] = 1.0
         """Power usage effectiveness: the site's import for each watt of its IT."""
 
     def __init__(self, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 from importlib.resources import files
 from pathlib import Path
 
@@ -136,9 +137,9 @@ def test_doctor_reports_good_and_bad(config, capsys):
     [
         ("status",),
         ("events",),
-        ("opt-out", "ev-1"),
+        ("opt-out", "ev-1", "--reason", "launch"),
         ("opt-in", "ev-1"),
-        ("pause",),
+        ("pause", "--reason", "drill"),
         ("resume",),
     ],
 )
@@ -152,7 +153,13 @@ def test_without_an_agent_commands_fail_with_one_sentence(arguments, config, cap
 def test_restore_with_nothing_to_restore(config, tmp_path, capsys):
     assert run("restore", "--config", config) == 0
     assert "nothing to restore" in capsys.readouterr().out
-    assert run("restore", "--state-dir", tmp_path / "none") == 0
+    (tmp_path / "empty").mkdir()
+    assert run("restore", "--state-dir", tmp_path / "empty") == 0
+
+
+def test_restore_is_told_a_directory_that_is_there(tmp_path, capsys):
+    assert run("restore", "--state-dir", tmp_path / "none") == 2
+    assert capsys.readouterr().err == f"flexload: --state-dir: {tmp_path}/none is not a directory\n"
 
 
 def test_simulate_plays_an_event_and_touches_nothing(capsys):
@@ -176,20 +183,20 @@ def test_simulate_on_a_twin_of_the_configured_site(config, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{}", "signal: Field required"),
+        ("{}", "signal: is required"),
         (
             '{"signal": "PRICE", "intervals": [{"duration": "1 min", "value": 1}]}',
-            "signal: Input should be",
+            "signal: must be 'SIMPLE level'",
         ),
         ('{"signal": "SIMPLE level", "intervals": []}', "intervals"),
         (
             '{"signal": "SIMPLE level", "intervals": [{"duration": "1", "value": 1}]}',
             "must be a duration",
         ),
-        ("nonsense", "Invalid JSON"),
+        ("nonsense", "event.json: is not JSON: "),
         (
             '{"signal": "SIMPLE level", "intervals": [{"duration": "0 s", "value": 1}]}',
-            "intervals.0.duration",
+            "intervals[0].duration",
         ),
     ],
 )
@@ -213,3 +220,78 @@ def test_an_event_that_cannot_be_met_makes_simulate_fail(tmp_path, capsys):
 def test_the_demos_options_are_checked(option, capsys):
     assert run("demo", "--once", option) == 2
     assert option.split("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("opt-out", "ev-1"), ("pause",), ("pause", "--reason", " ")])
+def test_leaving_and_stopping_ask_for_the_reason(command, config, capsys):
+    assert run(*command, "--config", config) == 2
+    assert capsys.readouterr().err == 'flexload: say why, with --reason "TEXT": it is recorded\n'
+
+
+@pytest.mark.parametrize("command", [("status",), ("events",), ("resume",)])
+def test_a_configuration_named_and_not_there_is_not_passed_over(command, tmp_path, capsys):
+    assert run(*command, "--config", tmp_path / "none.toml") == 2
+    assert capsys.readouterr().err == f"flexload: {tmp_path}/none.toml: No such file or directory\n"
+
+
+def test_the_control_socket_is_found_though_the_agents_secrets_cannot_be_read(config, capsys):
+    text = config.read_text().replace("[web]", '[web]\n"token_file" = "/nowhere/token"')
+    config.write_text(text)
+    assert run("status", "--config", config) == 1
+    assert f"no agent answers on {config.parent}/control.sock" in capsys.readouterr().err
+
+
+def changed(config: Path, key: str, value: object) -> Path:
+    lines = config.read_text().splitlines()
+    [at] = [i for i, line in enumerate(lines) if line.startswith(f'"{key}" = ')]
+    lines[at] = f'"{key}" = {json.dumps(str(value))}'
+    config.write_text("\n".join(lines))
+    return config
+
+
+def test_what_is_no_socket_is_left_alone(config, tmp_path, capsys):
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    changed(config, "control_socket", precious)
+    said = f"flexload: site.control_socket: {precious} exists and is not a socket\n"
+    for command in ("check-config", "run"):
+        assert run(command, "--config", config) == 2
+        assert capsys.readouterr().err == said
+    assert run("doctor", "--config", config) == 1
+    assert f"FAIL  {said.removeprefix('flexload: ')}" in capsys.readouterr().out
+    assert precious.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("place", ["state_dir", "control_socket"])
+def test_doctor_tries_to_write_where_the_agent_will(place, config, capsys):
+    changed(config, place, "/proc/flexload/x")
+    assert run("doctor", "--config", config) == 1
+    assert re.search(r"FAIL  /proc/flexload(/x)? cannot be used: No such", capsys.readouterr().out)
+
+
+def test_doctor_leaves_nothing_behind(config, tmp_path, capsys):
+    state = tmp_path / "deep" / "state"
+    changed(config, "state_dir", state)
+    run("doctor", "--config", config)
+    assert f"ok    {state} is writable" in capsys.readouterr().out
+    assert not state.parent.exists()
+
+
+def test_doctor_says_that_the_pages_port_is_taken(config, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        changed(config, "listen", listen)
+        run("doctor", "--config", config)
+    said = f"FAIL  web.listen: cannot listen on {listen}: Address already in use"
+    assert said in capsys.readouterr().out
+
+
+def test_a_short_token_is_found_before_the_start(config, tmp_path, capsys):
+    (tmp_path / "token").write_text("secret")
+    config.write_text(
+        config.read_text().replace("[web]", f'[web]\n"token_file" = "{tmp_path}/token"')
+    )
+    for command in ("check-config", "run"):
+        assert run(command, "--config", config) == 2
+        said = f"flexload: web.token_file: {tmp_path}/token holds fewer than 16 characters\n"
+        assert capsys.readouterr().err == said

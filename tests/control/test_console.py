@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import socket
 import stat
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from agent.control import console as module
 from agent.control.console import Console
 from agent.core.event import Opt
 from agent.core.lifecycle import Phase
-from agent.errors import StoreBusyError
+from agent.errors import ConfigError, StoreBusyError
 from agent.store.audit import Audit
 from agent.telemetry.event_view import events_of
 from tests.control.live import Live
@@ -36,6 +38,7 @@ def console_of(site, path):
         lambda: {"sentence": "all is well"} if site.pictures else None,
         events,
         site.changed.extend,
+        ["ven", "idle"],
     )
 
 
@@ -104,6 +107,25 @@ async def test_opting_in_again_takes_the_event_up_again(live):
     await ask(live, command="opt-in", event="ev-1", why="launch is off")
     await live.run(20)
     assert live.ledger.entries
+
+
+async def test_an_event_taken_up_while_stopped_is_said_to_wait(live):
+    await live.run(1)
+    live.call()
+    assert (await ask(live, command="opt-in", event="ev-1"))["said"] == "opted in to event ev-1"
+    await ask(live, command="pause", why="fire drill")
+    said = (await ask(live, command="opt-in", event="ev-1"))["said"]
+    assert said == "opted in to event ev-1, but the agent is stopped until `flexload resume`"
+    assert (await ask(live, command="opt-out", event="ev-1"))["said"] == "opted out of event ev-1"
+
+
+async def test_a_ven_that_is_not_there_is_not_blamed_on_the_event(live):
+    await live.run(1)
+    live.call()
+    error = (await ask(live, command="opt-out", event="ev-1", ven="bad"))["error"]
+    assert error == "no VEN 'bad'; known: idle, ven"
+    error = (await ask(live, command="opt-out", event="ev-1", ven="idle"))["error"]
+    assert error == "no event 'ev-1' of VEN 'idle'; `flexload events` lists them"
 
 
 @pytest.mark.parametrize("command", ["opt-out", "opt-in"])
@@ -284,12 +306,30 @@ async def test_strangers_may_not_command(live, monkeypatch):
     assert live.keeper.stop is None
 
 
+async def test_nothing_but_a_socket_is_replaced(live, tmp_path):
+    precious, folder = tmp_path / "precious", tmp_path / "folder"
+    precious.write_text("years of work")
+    folder.mkdir()
+    for path in (precious, folder):
+        with pytest.raises(ConfigError, match=r"^site\.control_socket: .* is not a socket$"):
+            await console_of(live, path).start()
+    assert precious.read_text() == "years of work"
+
+
+async def test_a_directory_that_cannot_be_made_is_one_sentence(live):
+    with pytest.raises(
+        ConfigError, match=r"^site\.control_socket: /proc/x/s cannot be listened on"
+    ):
+        await console_of(live, Path("/proc/x/s")).start()
+
+
 async def test_a_second_agent_on_the_same_socket_is_refused_and_a_stale_file_is_not(live, tmp_path):
     second = console_of(live, tmp_path / "control.sock")
     with pytest.raises(StoreBusyError):
         await second.start()
     stale = tmp_path / "stale.sock"
-    stale.touch()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(stale))
     fresh = console_of(live, stale)
     await fresh.start()
     await fresh.stop()

@@ -76,8 +76,8 @@ def test_the_documented_configuration_without_gpus_works(tmp_path, monkeypatch, 
     manual = (EXAMPLES.parent / "drivers.md").read_text()
     (text,) = re.findall(r"```toml\n(\[site\].*?)```", manual, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "agent.toml").write_text(text)
-    assert run("demo", "--make-site", "site.json") == 0
+    (tmp_path / "agent.toml").write_text(text.replace("/tmp/flexload-sim", str(tmp_path)))
+    assert run("demo", "--make-site", tmp_path / "site.json") == 0
     assert run("check-config", "--online", "--config", "agent.toml") == 0
     said = capsys.readouterr().out
     assert "32 of 32 GPUs answer" in said
@@ -90,3 +90,10 @@ def test_a_site_that_is_there_is_not_made_again(tmp_path, capsys):
     assert run("demo", "--make-site", tmp_path / "site.json") == 1
     assert "is left as it is" in capsys.readouterr().err
     assert (tmp_path / "site.json").read_text() == "mine"
+
+
+def test_a_state_directory_with_an_earlier_demo_in_it_is_refused(tmp_path, capsys):
+    """The utility would call its events by the names of the earlier ones, which are over."""
+    (tmp_path / "state.db").write_text("")
+    assert run("demo", "--once", "--state-dir", tmp_path) == 2
+    assert "every demo starts from nothing" in capsys.readouterr().err

@@ -142,6 +142,16 @@ def test_after_anything_but_a_clean_stop_what_is_leased_is_kept(left_behind):
     assert left_behind.ledger() == 3
 
 
+def test_by_hand_an_end_is_not_taken_for_a_clean_stop(left_behind):
+    held = left_behind.devices
+    done = restore(left_behind, "--after-stop")
+    assert (
+        "SERVICE_RESULT is not set: not taken for a clean stop, so leases are kept" in done.stdout
+    )
+    assert done.returncode == 0
+    assert left_behind.devices == held
+
+
 def test_after_a_clean_stop_everything_is_undone(left_behind):
     done = restore(left_behind, "--after-stop", result="success")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,8 +25,9 @@ from agent.core.sample import Sample
 from agent.core.site import MeterQuality
 from agent.errors import ConfigError
 from agent.web import assets
+from agent.web.credentials import server_tls
 from agent.web.server import ALIVE_FOR, CHART_POINTS, HEADERS
-from agent.web.settings import WebSettings
+from agent.web.settings import WebSettings, split_address
 from tests import requirement
 from tests.core.build import NOON, at, event, record, s
 from tests.web import pictures
@@ -247,9 +248,13 @@ def test_an_open_address_without_tls_and_token_is_a_configuration_error(listen, 
 def test_settings_that_make_no_sense_are_refused(tmp_path):
     with pytest.raises(ValidationError, match="go together"):
         WebSettings(cert=tmp_path)
-    for listen in ("9430", "localhost:9430", "127.0.0.1:http", "127.0.0.1:70000"):
-        with pytest.raises(ValidationError):
+    for listen in ("9430", "somewhere:9430", "127.0.0.1:http", "127.0.0.1:70000"):
+        with pytest.raises(ValidationError, match="must be an IP address and a port, like"):
             WebSettings(listen=listen)
+
+
+def test_localhost_is_loopback():
+    assert split_address(WebSettings(listen="localhost:9430").listen) == ("127.0.0.1", 9430)
 
 
 async def test_a_token_that_cannot_be_read_or_is_short_is_a_configuration_error(tmp_path):
@@ -279,6 +284,30 @@ def certificate(tmp_path):
         ["openssl", *command.split(), "-keyout", key, "-out", cert], check=True, capture_output=True
     )
     return cert, key
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("-----BEGIN CERTIFICATE-----", "holds no private key that can be used"),
+        ("nonsense", "holds no private key that can be used"),
+        ("another's", "is not that of the certificate in"),
+    ],
+)
+def test_a_key_that_is_of_no_use_is_named(tmp_path, certificate, key, said):
+    path = tmp_path / "other.pem"
+    path.write_text(key)
+    if key == "another's":
+        command = "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out"
+        subprocess.run(["openssl", *command.split(), path], check=True, capture_output=True)
+    with pytest.raises(ConfigError, match=rf"^web\.key .*other\.pem {said}"):
+        server_tls(WebSettings(cert=certificate[0], key=path))
+
+
+def test_a_certificate_that_is_none_is_named(tmp_path, certificate):
+    (tmp_path / "none.pem").write_text("nonsense")
+    with pytest.raises(ConfigError, match=r"^web\.cert .*none\.pem holds no certificate"):
+        server_tls(WebSettings(cert=tmp_path / "none.pem", key=certificate[1]))
 
 
 async def test_a_certificate_makes_it_speak_tls(client, certificate):

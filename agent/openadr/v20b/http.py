@@ -16,6 +16,7 @@ import aiohttp
 from agent.clock import Clock
 from agent.errors import ConfigError, UnreachableError, WireError
 from agent.openadr.v20b.settings import Ven20bSettings
+from agent.tls import load_chain
 
 CIPHERS = (
     "AES128-SHA256:ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -135,13 +136,8 @@ def tls_context(settings: Ven20bSettings) -> ssl.SSLContext:
             context.load_verify_locations(settings.ca)
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"ven {settings.name}: ca {settings.ca} is unusable: {error}") from error
-    try:
-        if settings.cert is not None:
-            context.load_cert_chain(settings.cert, settings.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"ven {settings.name}: cert {settings.cert} with key {settings.key} is unusable: {error}"
-        ) from error
+    if settings.cert is not None:
+        load_chain(context, settings.cert, settings.key, f"ven {settings.name}: ")
     return context
 
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Identifier = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
 
 
@@ -31,15 +31,23 @@ class Ven20bSettings(BaseModel):
     key: Path | None = Field(None, description="Its private key, PEM.")
     ca: Path | None = Field(None, description="CA of the VTN, PEM; none: the system's.")
     timeout_s: Seconds = Field(10.0, description="Longest a request may take as a whole.")
-    max_bytes: int = Field(2_000_000, ge=10_000, description="Longest answer to read.")
+    max_bytes: int = Field(2_000_000, ge=10_000, strict=True, description="Longest answer to read.")
     report_min_s: float = Field(
-        1.0, ge=0.1, allow_inf_nan=False, description="Shortest report interval offered."
+        1.0,
+        ge=0.1,
+        allow_inf_nan=False,
+        strict=True,
+        description="Shortest report interval offered.",
     )
     report_max_s: float = Field(
-        86_400.0, ge=1.0, le=86_400.0, description="Longest report interval offered."
+        86_400.0, ge=1.0, le=86_400.0, strict=True, description="Longest report interval offered."
     )
-    mains_hz: int = Field(50, gt=0, description="Frequency of the supply, named in reports.")
-    mains_v: int = Field(230, gt=0, description="Voltage of the supply, named in reports.")
+    mains_hz: int = Field(
+        50, gt=0, strict=True, description="Frequency of the supply, named in reports."
+    )
+    mains_v: int = Field(
+        230, gt=0, strict=True, description="Voltage of the supply, named in reports."
+    )
 
     @field_validator("vtn_url")
     @classmethod
