@@ -54,6 +54,7 @@ def _make_site(path: Path) -> int:
     if path.exists():
         raise CommandError(f"{path} is there already: it is left as it is")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         SimSite.create(path, SPEC)
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}") from error

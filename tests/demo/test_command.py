@@ -76,8 +76,8 @@ def test_the_documented_configuration_without_gpus_works(tmp_path, monkeypatch, 
     manual = (EXAMPLES.parent / "drivers.md").read_text()
     (text,) = re.findall(r"```toml\n(\[site\].*?)```", manual, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "agent.toml").write_text(text.replace("/tmp/flexload-sim", str(tmp_path)))
-    assert run("demo", "--make-site", tmp_path / "site.json") == 0
+    (tmp_path / "agent.toml").write_text(text.replace("/tmp/flexload-sim", str(tmp_path / "new")))
+    assert run("demo", "--make-site", tmp_path / "new" / "site.json") == 0
     assert run("check-config", "--online", "--config", "agent.toml") == 0
     said = capsys.readouterr().out
     assert "32 of 32 GPUs answer" in said
