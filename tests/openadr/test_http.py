@@ -65,6 +65,30 @@ async def test_a_message_is_posted_to_its_service_and_the_date_is_witnessed():
     assert clock.witnessed == [NOON + dt.timedelta(seconds=7)]
 
 
+@pytest.mark.parametrize(
+    "said", ["Fri, 31 Dec 9999 23:59:59 -2359", "Fri, 31 Dec 99999 00:00:00 GMT", "yesterday", ""]
+)
+async def test_a_date_that_cannot_be_is_no_witness(said):
+    async def handler(_):
+        return web.Response(body=b"<y/>", headers={"Date": said})
+
+    clock = FakeClock()
+    async with Server(handler) as server:
+        assert await server.post(clock) == b"<y/>"
+    assert clock.witnessed == []
+
+
+async def test_a_servers_words_reach_people_harmless_and_short():
+    async def handler(_):
+        return web.Response(status=500, reason="\x1b[31mno" + 5_000 * "!")
+
+    async with Server(handler) as server:
+        with pytest.raises(UnreachableError) as caught:
+            await server.post()
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
 async def test_v8_an_endless_answer_is_cut_off_at_the_limit():
     sent = 0
 

@@ -102,7 +102,9 @@ class HttpTransport:
         return bytes(received)
 
     def _refusal(self, url: str, response: aiohttp.ClientResponse) -> UnreachableError:
-        sentence = f"{url} answered HTTP {response.status} {response.reason or ''}".rstrip()
+        # A stranger's words: nothing that a terminal obeys, and no novel.
+        reason = "".join(filter(str.isprintable, response.reason or ""))[:60]
+        sentence = f"{url} answered HTTP {response.status} {reason}".rstrip()
         wait_s = self._retry_after_s(response.headers.get("Retry-After"))
         return UnreachableError(sentence) if wait_s is None else BusyError(sentence, wait_s)
 
@@ -162,6 +164,6 @@ def _reason(error: Exception) -> str:
 def _http_date(said: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(said)
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
