@@ -75,7 +75,8 @@ def _watch(app: App, capped: asyncio.Event) -> None:
 
     async def watched(limits: dict[str, tuple[float, float]]) -> list[Outcome]:
         outcomes = await set_limits(limits)
-        if len(outcomes) == GPUS and all(o.ok and o.held_w < 700.0 for o in outcomes):
+        lowered = all(limit_w < 700.0 for limit_w, _ in limits.values())
+        if lowered and len(outcomes) == GPUS and all(o.ok for o in outcomes):
             capped.set()
         return outcomes
 
