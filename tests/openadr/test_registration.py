@@ -199,9 +199,10 @@ async def test_a_late_answer_to_an_old_registration_does_not_end_the_new_one(vtn
         return web.Response(body=wire.updated_report(463), content_type="application/xml")
 
     vtn.reply("oadrUpdateReport", late)
-    vtn.reply("oadrPoll", wire.request_reregistration())
     rig.clock.leap(11)
     await vtn.seen("oadrUpdateReport")
+    vtn.reply("oadrPoll", wire.request_reregistration())
+    await rig.turn()
     await rig.turn()
     await vtn.seen("oadrCreatePartyRegistration", 2)
     await rig.rested()
