@@ -1,5 +1,6 @@
 import pytest
 
+from tests.openadr.pki import Authority
 from tests.openadr.rig import Rig
 from tests.openadr.vtn import ScriptedVtn, running
 
@@ -16,3 +17,9 @@ async def rig(vtn, tmp_path):
     rig = Rig(tmp_path, vtn.url)
     yield rig
     await rig.stop()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory) -> Authority:
+    """The utility's CA."""
+    return Authority(tmp_path_factory.mktemp("pki"))

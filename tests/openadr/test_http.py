@@ -186,13 +186,8 @@ async def test_a_connection_that_is_cut_or_refused_is_one_sentence():
     assert "\n" not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory):
-    return make_pki(tmp_path_factory.mktemp("pki"))
-
-
 @pytest.mark.parametrize("cipher", ["AES128-SHA256", "ECDHE-RSA-AES128-SHA256"])
-async def test_rules_67_and_68_both_required_suites_and_mutual_tls_work(pki, cipher):
+async def test_rules_67_and_68_both_required_suites_and_mutual_tls_work(authority, cipher):
     peers = []
 
     async def handler(request):
@@ -200,27 +195,29 @@ async def test_rules_67_and_68_both_required_suites_and_mutual_tls_work(pki, cip
         assert request.transport.get_extra_info("peercert")
         return web.Response(body=b"<y/>")
 
-    tls = server_tls(pki, cipher)
+    ven = authority.issue("ven")
+    tls = server_tls(authority, cipher)
     async with Server(handler, tls) as server:
-        files = {"ca": pki / "ca.pem", "cert": pki / "ven.pem", "key": pki / "ven.key"}
+        files = {"ca": authority.ca, **ven.files}
         assert await server.post(host="localhost", **files) == b"<y/>"
         with pytest.raises(UnreachableError):
-            await server.post(host="localhost", ca=pki / "ca.pem")  # without a certificate
+            await server.post(host="localhost", ca=authority.ca)  # without a certificate
         with pytest.raises(UnreachableError, match="certificate"):
-            await server.post(host="localhost", cert=pki / "ven.pem", key=pki / "ven.key")
+            await server.post(host="localhost", **ven.files)
         with pytest.raises(UnreachableError, match="certificate"):
             await server.post(host="127.0.0.1", **files)  # not the name on the certificate
     assert peers == [cipher]
 
 
-def test_unusable_tls_files_are_a_fault_of_the_configuration(tmp_path, pki):
+def test_unusable_tls_files_are_a_fault_of_the_configuration(tmp_path, authority):
+    ven = authority.issue("ven")
     empty = tmp_path / "empty.pem"
     empty.touch()
     https = "https://vtn.example/b"
     with pytest.raises(ConfigError, match=r"ven ven: ca .*empty\.pem is unusable"):
         HttpTransport(settings_for(https, ca=empty), FakeClock())
     with pytest.raises(ConfigError, match="ven ven: cert"):
-        HttpTransport(settings_for(https, cert=pki / "ven.pem", key=pki / "none"), FakeClock())
+        HttpTransport(settings_for(https, cert=ven.cert, key=tmp_path / "none"), FakeClock())
 
 
 @pytest.mark.parametrize(
@@ -244,55 +241,12 @@ def test_settings_that_make_no_sense_are_refused(changes, why):
         Ven20bSettings(**(fields | changes))
 
 
-def server_tls(pki, cipher: str) -> ssl.SSLContext:
+def server_tls(authority, cipher: str) -> ssl.SSLContext:
+    vtn = authority.issue("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(cipher)
-    context.load_cert_chain(pki / "vtn.pem", pki / "vtn.key")
-    context.load_verify_locations(pki / "ca.pem")
+    context.load_cert_chain(vtn.cert, vtn.key)
+    context.load_verify_locations(authority.ca)
     context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def make_pki(folder):
-    """A CA, and a certificate each for `localhost` and for the VEN."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import rsa
-    from cryptography.x509.oid import NameOID
-
-    ca_key = rsa.generate_private_key(65537, 2048)
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-
-    def issue(name: str, key, issuer_key, *, ca: bool):
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = dt.datetime.now(dt.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(ca_name if ca else subject)
-            .issuer_name(ca_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        )
-        return builder.sign(issuer_key, hashes.SHA256())
-
-    def write(name: str, certificate, key):
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        (folder / f"{name}.pem").write_bytes(pem)
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-
-    write("ca", issue("test CA", ca_key, ca_key, ca=True), ca_key)
-    for name, host in (("vtn", "localhost"), ("ven", "ven")):
-        key = rsa.generate_private_key(65537, 2048)
-        write(name, issue(host, key, ca_key, ca=False), key)
-    return folder

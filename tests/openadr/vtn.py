@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import sys
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -16,6 +18,7 @@ from lxml import etree
 from agent.errors import WireError
 from agent.openadr.v20b.xml import check_outgoing, child, children, local_name, text
 from tests.openadr import wire
+from tests.openadr.pki import Pair
 
 PREFIX = "/OpenADR2/Simple/2.0b"
 Reply = bytes | Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -174,11 +177,28 @@ class OpenLeadrVtn(Recorder):
     """openleadr's server, kept honest: it keeps its settings in class attributes."""
 
     def __init__(
-        self, poll_s: float = 10.0, requests: dict[str, tuple[float, float]] | None = None
+        self,
+        poll_s: float = 10.0,
+        requests: dict[str, tuple[float, float]] | None = None,
+        *,
+        tls: Pair | None = None,
+        ca: Path | None = None,
+        signer: Pair | None = None,
+        fingerprint: str = "",
+        verify: bool = False,
     ):
-        """`requests`: by measurement, sampling and reporting interval to ask for, s."""
+        """`requests`: by measurement, sampling and reporting interval to ask for, s.
+
+        With `tls` and `ca` it demands a certificate of that CA, the one with `fingerprint` from a
+        registered VEN. It signs with `signer`, and with `verify` wants signatures by that VEN, too.
+        """
         super().__init__()
         self.port = free_port()
+        self.tls, self.ca, self.signer = tls, ca, signer
+        self.fingerprint = fingerprint
+        self.verify = verify
+        self.seen_fingerprints: list[str | None] = []
+        """Those of the certificates with which VENs registered."""
         self.poll_s = poll_s
         self.requests = requests or {}
         self.known = True
@@ -190,7 +210,8 @@ class OpenLeadrVtn(Recorder):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PREFIX}"
+        base = "http://127.0.0.1" if self.tls is None else "https://localhost"
+        return f"{base}:{self.port}{PREFIX}"
 
     async def start(self) -> None:
         from openleadr import OpenADRServer
@@ -202,6 +223,13 @@ class OpenLeadrVtn(Recorder):
                 http_port=self.port,
                 requested_poll_freq=timedelta(seconds=self.poll_s),
                 ven_lookup=self._lookup,
+                http_cert=self.tls and self.tls.cert,
+                http_key=self.tls and self.tls.key,
+                http_ca_file=self.ca,
+                cert=self.signer and self.signer.cert,
+                key=self.signer and self.signer.key,
+                show_fingerprint=False,
+                verify_message_signatures=self.verify,
             )
         self.server.add_handler("on_create_party_registration", self._register)
         self.server.add_handler("on_register_report", self._register_report)
@@ -218,6 +246,8 @@ class OpenLeadrVtn(Recorder):
             if name in vars(VTNService):
                 delattr(VTNService, name)
         VTNService.verify_message_signatures = True
+        if messaging := sys.modules.get("openleadr.messaging"):
+            messaging.NONCE_CACHE.clear()
 
     async def restart(self, *, known: bool = True) -> None:
         """Come back without any memory of events and reports, perhaps not of VENs either."""
@@ -257,10 +287,12 @@ class OpenLeadrVtn(Recorder):
         self.opts.append((event_id, opt_type))
 
     async def _lookup(self, ven_id: str) -> dict[str, str] | None:
-        return {"ven_id": ven_id, "registration_id": "reg-1"} if self.known else None
+        known = {"ven_id": ven_id, "registration_id": "reg-1", "fingerprint": self.fingerprint}
+        return known if self.known else None
 
     async def _register(self, payload: dict[str, Any]) -> tuple[str, str]:
         self.known = True
+        self.seen_fingerprints.append(payload.get("fingerprint"))
         return "ven-1", "reg-1"
 
     async def _register_report(
