@@ -28,7 +28,7 @@ from agent.openadr.v20b.messages import (
     WireEvent,
     quote,
 )
-from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.settings import VenSettings
 from agent.openadr.v20b.standing import LinkKeeper
 from agent.store.events import EventBook
 from agent.store.registrations import Answer, Registration
@@ -55,7 +55,7 @@ class EventReceiver:
 
     def __init__(
         self,
-        settings: Ven20bSettings,
+        settings: VenSettings,
         book: EventBook,
         programs: tuple[Program, ...],
         policy: Callable[[], Policy],

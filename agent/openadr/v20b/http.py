@@ -15,7 +15,7 @@ import aiohttp
 
 from agent.clock import Clock
 from agent.errors import ConfigError, UnreachableError, WireError
-from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.settings import VenSettings
 from agent.tls import load_chain
 
 CIPHERS = (
@@ -51,7 +51,7 @@ class Transport(Protocol):
 class HttpTransport:
     """HTTP with a limit on the time of each exchange as a whole and on the length of its answer."""
 
-    def __init__(self, settings: Ven20bSettings, clock: Clock) -> None:
+    def __init__(self, settings: VenSettings, clock: Clock) -> None:
         """Read the TLS files; raises `ConfigError` when they cannot be used. Connects to nothing."""
         self._settings = settings
         self._clock = clock
@@ -126,7 +126,7 @@ class HttpTransport:
             self._clock.witness(at)
 
 
-def tls_context(settings: Ven20bSettings) -> ssl.SSLContext:
+def tls_context(settings: VenSettings) -> ssl.SSLContext:
     """TLS 1.2 or later with mutual authentication. Raises `ConfigError` for unusable files."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

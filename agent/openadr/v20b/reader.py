@@ -54,6 +54,11 @@ def read(body: bytes, max_bytes: int) -> Message:
     message = None if signed is None else next(iter(signed), None)
     if message is None:
         raise WireError("the message has no content in its oadrSignedObject")
+    return understand(message)
+
+
+def understand(message: Element) -> Message:
+    """What one message element says. Raises `WireError` where it says nothing that can be used."""
     reader = _READERS.get(local_name(message))
     return Unexpected(local_name(message)[:80]) if reader is None else reader(message)
 

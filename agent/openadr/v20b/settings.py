@@ -1,7 +1,7 @@
-"""Settings of an OpenADR 2.0b VEN, as they stand in the configuration."""
+"""Settings of OpenADR 2.0 VENs, as they stand in the configuration."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -10,28 +10,57 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Identifier = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
 
 
-class Ven20bSettings(BaseModel):
-    """One VEN: which VTN it belongs to, who it is there, and what it offers to report."""
+class VenSettings(BaseModel):
+    """What every OpenADR 2.0 VEN needs to know: its VTN, who it is there, and whose events it takes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["openadr-2.0b"]
+    kind: str
     name: Identifier = Field(description="What this VEN is called here; its events carry it.")
-    vtn_url: str = Field(description="Up to and including /OpenADR2/Simple/2.0b.")
-    ven_name: Identifier = Field("", validate_default=False, description="Name shown to the VTN.")
-    ven_id: Identifier | None = Field(None, description="Only where the utility assigned one.")
-    resource: Identifier = Field("site", description="Resource id of the site at the VTN.")
+    vtn_url: str = Field(description="Where the VTN's services are.")
+    ven_id: Identifier | None = None
+    resource: Identifier | None = None
     market_contexts: tuple[str, ...] = Field(
-        (), description="Market contexts to take events of; empty: all."
+        (), description="Market contexts to take events of; empty: all that no other VEN lists."
     )
-    poll_s: Seconds | None = Field(
-        None, description="Poll no more often than this; the VTN's own period is a minimum, too."
-    )
+    poll_s: Seconds | None = None
     cert: Path | None = Field(None, description="TLS client certificate chain, PEM.")
     key: Path | None = Field(None, description="Its private key, PEM.")
     ca: Path | None = Field(None, description="CA of the VTN, PEM; none: the system's.")
     timeout_s: Seconds = Field(10.0, description="Longest a request may take as a whole.")
     max_bytes: int = Field(2_000_000, ge=10_000, strict=True, description="Longest answer to read.")
+
+    @field_validator("vtn_url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+            raise ValueError(f"must be like {cls.example_url()}")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_paired(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together")
+        return self
+
+    @classmethod
+    def example_url(cls) -> str:
+        """What `vtn_url` looks like in this profile."""
+        return "https://vtn.example.com/OpenADR2/Simple"
+
+
+class Ven20bSettings(VenSettings):
+    """One 2.0b VEN: which VTN it belongs to, who it is there, and what it offers to report."""
+
+    kind: Literal["openadr-2.0b"]
+    vtn_url: str = Field(description="Up to and including /OpenADR2/Simple/2.0b.")
+    ven_name: Identifier = Field("", validate_default=False, description="Name shown to the VTN.")
+    ven_id: Identifier | None = Field(None, description="Only where the utility assigned one.")
+    resource: Identifier = Field("site", description="Resource id of the site at the VTN.")
+    poll_s: Seconds | None = Field(
+        None, description="Poll no more often than this; the VTN's own period is a minimum, too."
+    )
     report_min_s: float = Field(
         1.0,
         ge=0.1,
@@ -49,21 +78,16 @@ class Ven20bSettings(BaseModel):
         230, gt=0, strict=True, description="Voltage of the supply, named in reports."
     )
 
-    @field_validator("vtn_url")
-    @classmethod
-    def _is_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ValueError("must be like https://vtn.example.com/OpenADR2/Simple/2.0b")
-        return url.rstrip("/")
-
     @model_validator(mode="after")
-    def _is_consistent(self) -> "Ven20bSettings":
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key go together")
+    def _is_consistent(self) -> Self:
         if self.report_min_s > self.report_max_s:
             raise ValueError("report_min_s must not exceed report_max_s")
         return self
+
+    @classmethod
+    def example_url(cls) -> str:
+        """What `vtn_url` looks like in this profile."""
+        return "https://vtn.example.com/OpenADR2/Simple/2.0b"
 
     @property
     def label(self) -> str:

@@ -19,10 +19,10 @@ _REMEMBERED = 200
 class LinkKeeper:
     """Keeps one VEN's `Link`, and logs once when its VTN goes and once when it is back."""
 
-    def __init__(self, ven: str, url: str, clock: Clock) -> None:
+    def __init__(self, ven: str, url: str, clock: Clock, profile: str = PROFILE) -> None:
         self._clock = clock
         self._ven = ven
-        self._link = Link(ven=ven, url=url, profile=PROFILE)
+        self._link = Link(ven=ven, url=url, profile=profile)
         self._troubles: dict[str, str] = {}
         self._said: dict[str, None] = {}
 

@@ -1,6 +1,7 @@
 """A VTN as its VEN sees it: something to ask."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from agent.errors import UnreachableError, WireError
@@ -18,10 +19,18 @@ class NotRegisteredError(WireError):
 class Vtn:
     """Asks one VTN, over a transport."""
 
-    def __init__(self, transport: Transport, link: LinkKeeper, max_bytes: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        link: LinkKeeper,
+        max_bytes: int,
+        read: Callable[[bytes, int], Message] = read,
+    ) -> None:
+        """`read` makes a message of at most so many bytes: each profile has its own."""
         self._transport = transport
         self._link = link
         self._max_bytes = max_bytes
+        self._read = read
 
     async def ask(self, service: str, body: bytes, ven_id: str = "") -> Message | None:
         """The VTN's answer; None when it is empty, as it may be to a mere acknowledgement.
@@ -33,7 +42,7 @@ class Vtn:
             received = await self._transport.post(service, body)
             if not received:
                 return None
-            message = await asyncio.to_thread(read, received, self._max_bytes)
+            message = await asyncio.to_thread(self._read, received, self._max_bytes)
         except UnreachableError:
             raise
         except WireError as error:

@@ -10,6 +10,7 @@ import importlib.util
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,21 @@ from lxml import etree
 
 from agent.errors import WireError
 
-PAYLOAD = "{http://openadr.org/oadr-2.0b/2012/07}oadrPayload"
-
 Element = Any
 """An lxml element; lxml has no types of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What the messages of a profile begin with."""
+
+    profile: str
+    """`OpenADR 2.0b`."""
+    namespace: str
+    names: tuple[str, ...]
+
+
+PAYLOAD = Roots("OpenADR 2.0b", "http://openadr.org/oadr-2.0b/2012/07", ("oadrPayload",))
 
 _DECLARATION = re.compile(rb"<\?xml\b([^>]{0,200})\?>")
 _ENCODING = re.compile(rb"""encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
@@ -41,8 +53,8 @@ _BOMS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-
 _schema_lock = threading.Lock()
 
 
-def parse(body: bytes, max_bytes: int) -> Element:
-    """The root of a received message. Raises `WireError` with one sentence.
+def parse(body: bytes, max_bytes: int, roots: Roots = PAYLOAD) -> Element:
+    """The root of a received message, one of `roots`. Raises `WireError` with one sentence.
 
     No entity is ever resolved, nothing is fetched, and a document type is refused before the parser
     sees it.
@@ -70,9 +82,10 @@ def parse(body: bytes, max_bytes: int) -> Element:
         raise WireError(f"the message is not well-formed XML: {what}") from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise WireError("the message has a document type declaration, which is refused")
-    if root.tag != PAYLOAD:
+    if root.tag not in {f"{{{roots.namespace}}}{name}" for name in roots.names}:
         raise WireError(
-            f"the message's root is {str(root.tag)[:80]!r}, not OpenADR 2.0b's oadrPayload"
+            f"the message's root is {str(root.tag)[:80]!r}, "
+            f"not {roots.profile}'s {' or '.join(roots.names)}"
         )
     return root
 

@@ -1,0 +1,224 @@
+"""What every VEN that polls does alike: rounds with its VTN, back-off, and answers on events.
+
+What was said and what is still to be said is found by comparing what is kept with what was
+acknowledged, never by remembering to send something: a restart of either side needs no path of its
+own.
+"""
+
+import logging
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn, Protocol
+
+from agent.clock import Clock
+from agent.core.event import EventRecord
+from agent.errors import UnreachableError, WireError
+from agent.openadr.base import Link
+from agent.openadr.v20b.events import EventReceiver
+from agent.openadr.v20b.messages import DistributeEvent, EventAnswer, OadrResponse, Response
+from agent.openadr.v20b.pace import LONGEST_S, Alarm, Backoff
+from agent.openadr.v20b.settings import VenSettings
+from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.openadr.v20b.writer import new_id
+from agent.store.registrations import Registration
+
+log = logging.getLogger(__name__)
+
+
+class CreatedEventWriter(Protocol):
+    """Writes a profile's oadrCreatedEvent."""
+
+    def __call__(
+        self,
+        ven_id: str,
+        request_id: str,
+        answers: Sequence[EventAnswer],
+        fault: Response | None = None,
+    ) -> bytes:
+        """The message; `fault` speaks for events that could not even be named."""
+
+
+class PullVen(ABC):
+    """A VEN in rounds (`agent.openadr.base.Ven`); a profile says what it polls with and how it writes.
+
+    A round is a poll and what it brings; between rounds it tells what changes or did not arrive.
+    """
+
+    def __init__(
+        self,
+        settings: VenSettings,
+        vtn: Vtn,
+        link: LinkKeeper,
+        registration: RegistrationKeeper,
+        events: EventReceiver,
+        created_event: CreatedEventWriter,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._name = settings.name
+        self._vtn = vtn
+        self._link = link
+        self._registration = registration
+        self._events = events
+        self._created_event = created_event
+        self._clock = clock
+        self._rng = rng
+        self._alarm = Alarm(clock)
+        self._backoff = Backoff(rng)
+        self._replies = Backoff(rng)
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration, and of its events."""
+        return self._name
+
+    def link(self) -> Link:
+        """How it stands now."""
+        return self._link.link
+
+    def tell(self, record: EventRecord) -> None:
+        """The site changed its mind on an event, and the book knows: let the VTN know, too.
+
+        What is sent is what the book then says, so that it also survives a restart.
+        """
+        if record.event.ven == self.name:
+            self._alarm.ring()
+
+    @property
+    @abstractmethod
+    def _poll_s(self) -> float:
+        """The period between polls, s."""
+
+    @abstractmethod
+    async def _poll(self) -> None:
+        """Ask the VTN for what it has, and deal with it. Raises `WireError`."""
+
+    @abstractmethod
+    def _lapse(self, why: str) -> None:
+        """The VTN does not know us any more."""
+
+    async def _settle(self) -> None:
+        """Send what is open. Raises `WireError`."""
+        await self._answer_open()
+
+    def _missed(self) -> None:  # noqa: B027 - nothing to do where each poll asks for everything
+        """Something of the VTN's may have gone by."""
+
+    async def _supervise(self, name: str, task: Callable[[], Awaitable[NoReturn]]) -> None:
+        """Run one of our tasks for good. A fault of ours in it is logged once and tried again."""
+        backoff = Backoff(self._rng)
+        last = ""
+        while True:
+            began_s = self._clock.instant().boot_s
+            try:
+                await task()
+            except Exception as error:
+                fault = f"{type(error).__name__}: {error}"
+                if fault != last:
+                    log.exception("VEN %s: %s failed and is started again", self.name, name)
+                last = fault
+                self._link.trouble(name, f"{name} fails: {fault}")
+                if self._clock.instant().boot_s - began_s > LONGEST_S:
+                    backoff.reset()
+                await self._clock.sleep(backoff.after())
+
+    async def _converse(self) -> NoReturn:
+        self._missed()
+        while True:
+            delay_s = await self._turn()
+            await self._rest(delay_s)
+
+    async def _turn(self) -> float:
+        """One round with the VTN; the time until the next, s."""
+        began_s = self._clock.instant().boot_s
+        try:
+            await self._registration.save()
+            await self._events.retry_store()
+            await self._poll()
+        except NotRegisteredError as error:
+            self._link.found()
+            self._lapse(str(error))
+            return self._backoff.after(error)
+        except WireError as error:
+            self._link.lost(str(error))
+            self._missed()
+            delay_s = self._backoff.after(error, max(LONGEST_S, self._poll_s))
+            # Whoever answers, if uselessly, must not be polled more often than it asked for.
+            return delay_s if isinstance(error, UnreachableError) else max(delay_s, self._poll_s)
+        self._link.clear("polling")
+        self._link.found()
+        await self._catch_up()
+        if self._registration.valid is None:
+            return self._backoff.after()
+        self._backoff.reset()
+        return self._poll_s - (self._clock.instant().boot_s - began_s)
+
+    async def _rest(self, delay_s: float) -> None:
+        """Wait for the next round, and meanwhile tell what changes or did not arrive."""
+        until_s = self._clock.instant().boot_s + delay_s
+        was_registered = self._registration.valid is not None
+        while (left_s := until_s - self._clock.instant().boot_s) > 0:
+            retry_s = self._replies.after() if self._link.in_trouble("replies") else left_s
+            await self._alarm.wait(min(left_s, retry_s))
+            if was_registered and self._registration.valid is None:
+                return
+            if until_s > self._clock.instant().boot_s and self._link.link.lost_since is None:
+                await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Send what is open. What does not go through is tried again, and polls go on meanwhile."""
+        try:
+            await self._settle()
+        except NotRegisteredError as error:
+            self._lapse(str(error))
+        except WireError as error:
+            self._failed(error)
+        else:
+            self._replies.reset()
+            self._link.clear("replies")
+
+    def _failed(self, error: WireError) -> None:
+        """Something besides a poll did not go through: polls go on, and it is tried again."""
+        self._missed()
+        self._link.trouble("replies", f"not everything reaches the VTN: {error}")
+
+    async def _receive(self, message: DistributeEvent, held: Registration) -> bool:
+        """Take in events and answer each (2.0b rules 12, 19, 42 and 64). Whether they are news."""
+        if message.response is not None and not message.response.ok:
+            raise WireError(f"the VTN sent {message.response} instead of events")
+        reception = await self._events.receive(message, held)
+        if reception.answers or reception.fault is not None:
+            await self._answer(held, message.request_id, reception.answers, reception.fault)
+        return reception.news
+
+    async def _answer_open(self) -> None:
+        """Tell the VTN every opt that it has not acknowledged as it stands now."""
+        held = self._registration.valid
+        answers = () if held is None else self._events.open_answers(held)
+        if held is not None and answers:
+            await self._answer(held, new_id(), answers)
+
+    async def _answer(
+        self,
+        held: Registration,
+        request_id: str,
+        answers: Sequence[EventAnswer],
+        fault: Response | None = None,
+    ) -> None:
+        """Send answers. A VTN that refuses them gets each alone, so that one cannot spoil the rest."""
+        body = self._created_event(held.ven_id, request_id, answers, fault)
+        reply = await self._vtn.ask("EiEvent", body, held.ven_id)
+        if isinstance(reply, OadrResponse) and not reply.response.ok:
+            if len(answers) > 1:
+                for answer in answers:
+                    await self._answer(held, request_id, (answer,))
+                return
+            log.warning(
+                "VEN %s: the VTN refuses the answer on %s: %s",
+                self.name,
+                ", ".join(a.event_id for a in answers) or "a list of events",
+                reply.response,
+            )
+        await self._registration.update(lambda r: self._events.acknowledge(r, answers))
