@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 
-NAMES = ("planner", "response", "idle", "phoenix")
+NAMES = ("planner", "poll", "response", "idle", "phoenix")
 
 Figure = dict[str, object]
 

@@ -11,6 +11,9 @@ from agent.openadr.v20b.messages import Code, Message, RequestReregistration, Re
 from agent.openadr.v20b.reader import read
 from agent.openadr.v20b.standing import LinkKeeper
 
+_SHORT_BYTES = 4_096
+"""What is no longer is read in less time than it takes to hand it to a thread."""
+
 
 class NotRegisteredError(WireError):
     """The VTN does not know this VEN, or wants it to register again."""
@@ -42,7 +45,7 @@ class Vtn:
             received = await self._transport.post(service, body)
             if not received:
                 return None
-            message = await asyncio.to_thread(self._read, received, self._max_bytes)
+            message = await self._parsed(received)
         except UnreachableError:
             raise
         except WireError as error:
@@ -59,6 +62,11 @@ class Vtn:
     async def close(self) -> None:
         """Let go of connections."""
         await self._transport.close()
+
+    async def _parsed(self, received: bytes) -> Message:
+        if len(received) <= _SHORT_BYTES:
+            return self._read(received, self._max_bytes)
+        return await asyncio.to_thread(self._read, received, self._max_bytes)
 
     async def _acknowledge(self, message: RequestReregistration, ven_id: str) -> None:
         """Answer a request to register again, unless it is meant for somebody else."""

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,9 @@ class Report:
         return self.intervals[0].start
 
 
+@lru_cache(maxsize=16)
 def poll(ven_id: str) -> bytes:
-    """An oadrPoll."""
+    """An oadrPoll: the one message that is sent again and again and never differs."""
     return _render("oadrPoll", ven_id=ven_id)
 
 
@@ -203,6 +204,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
+        auto_reload=False,
     )
     environment.filters["datetimeformat"] = format_time
     environment.filters["timedeltaformat"] = format_duration
