@@ -332,7 +332,7 @@ async def test_rule_55_the_poll_period_is_the_vtns(vtn, tmp_path, asked, ours_s,
 
 async def test_a_damaged_registration_is_made_anew(vtn, rig):
     rig.start()
-    await rig.rested()
+    await rig.quiet()
     with rig.database.transaction() as connection:
         connection.execute("UPDATE registrations SET registration = '{'")
     await rig.restart()
