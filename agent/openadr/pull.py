@@ -194,11 +194,15 @@ class PullVen(ABC):
         return reception.news
 
     async def _answer_open(self) -> None:
-        """Tell the VTN every opt that it has not acknowledged as it stands now."""
+        """Tell the VTN every answer that it has not acknowledged as it stands now."""
         held = self._registration.valid
-        answers = () if held is None else self._events.open_answers(held)
+        answers = () if held is None else self._open_answers(held)
         if held is not None and answers:
             await self._answer(held, new_id(), answers)
+
+    def _open_answers(self, held: Registration) -> Sequence[EventAnswer]:
+        """The answers that an oadrCreatedEvent is to tell the VTN."""
+        return self._events.open_answers(held)
 
     async def _answer(
         self,

@@ -39,6 +39,25 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class SentOpt:
+    """One opt that a VTN was told, or may have been: on an event, or for a stretch of time."""
+
+    opt_id: str
+    opt: Opt
+    event_id: str = ""
+    """Empty for a stretch of time."""
+    revision: int = 0
+    start: datetime | None = None
+    end: datetime | None = None
+    acknowledged: bool = False
+
+    @property
+    def subject(self) -> "SentOpt":
+        """What it says, whatever its id and however it fared."""
+        return replace(self, opt_id="", acknowledged=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Registration:
     """One VEN's standing with its VTN."""
 
@@ -55,6 +74,8 @@ class Registration:
     """A digest of the reports last offered under this registration; empty: none yet."""
     answers: tuple[Answer, ...] = ()
     """The last acknowledged answer on each event."""
+    opts: tuple[SentOpt, ...] = ()
+    """Opts that stand at the VTN, or are on their way there or back."""
 
     def with_request(self, request: ReportRequest) -> "Registration":
         """With one report request added, or replaced where its id is known."""
@@ -64,6 +85,14 @@ class Registration:
     def without_request(self, request_id: str) -> "Registration":
         """Without one report request."""
         return replace(self, requests=tuple(r for r in self.requests if r.request_id != request_id))
+
+    def with_opt(self, opt: SentOpt) -> "Registration":
+        """With one opt added, or replaced where its id is known."""
+        return replace(self, opts=(*self.without_opt(opt).opts, opt))
+
+    def without_opt(self, opt: SentOpt) -> "Registration":
+        """Without one opt."""
+        return replace(self, opts=tuple(o for o in self.opts if o.opt_id != opt.opt_id))
 
 
 _REGISTRATION = TypeAdapter(Registration)

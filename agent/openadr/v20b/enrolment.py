@@ -15,7 +15,7 @@ from agent.openadr.v20b.messages import (
 )
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
-from agent.store.registrations import Registration, ReportRequest
+from agent.store.registrations import Registration, ReportRequest, SentOpt
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ async def enrol(vtn: Vtn, settings: Ven20bSettings, held: Registration | None) -
         requests=() if held is None else dormant(held.requests),
         vtn_url=settings.vtn_url,
         answers=() if held is None else held.answers,
+        opts=() if held is None else unsaid(held.opts),
     )
 
 
@@ -75,6 +76,11 @@ def cancelled(registration: Registration) -> Registration:
     return replace(
         registration, registration_id="", offered="", requests=dormant(registration.requests)
     )
+
+
+def unsaid(opts: tuple[SentOpt, ...]) -> tuple[SentOpt, ...]:
+    """Opts that a VTN may have forgotten with the registration: they are told again."""
+    return tuple(replace(opt, acknowledged=False) for opt in opts)
 
 
 def dormant(requests: tuple[ReportRequest, ...]) -> tuple[ReportRequest, ...]:

@@ -99,22 +99,26 @@ class EventReceiver:
         fault = Response(Code.INVALID_ID, f"{unnamed} events have no eventID", message.request_id)
         return Reception(tuple(answers), fault if unnamed else None, bool(intakes))
 
-    def open_answers(self, registration: Registration) -> tuple[EventAnswer, ...]:
-        """Opts that the VTN has not acknowledged, of events that are still to be answered for.
+    def answerable(self) -> Mapping[str, EventRecord]:
+        """By id: the events on which the VTN is still to know how we decide.
 
         Cancelled ones are not among them: those are answered when the cancellation arrives.
         """
-        told = {answer.event_id: answer for answer in registration.answers}
         now = self._clock.now()
-        return tuple(
-            _answer(record, record.event.revision)
+        return {
+            key[1]: record
             for key, record in tuple(self._book.records.items())
             if key[0] == self._settings.name
             and record.event.response_required
             and record.ended_by is not Ending.CANCELLED
             and not record.is_past(now)
-            and told.get(key[1]) != _told(_answer(record, record.event.revision))
-        )
+        }
+
+    def open_answers(self, registration: Registration) -> tuple[EventAnswer, ...]:
+        """Answers that the VTN has not acknowledged as they would be now."""
+        told = {answer.event_id: answer for answer in registration.answers}
+        answers = (_answer(r, r.event.revision) for r in self.answerable().values())
+        return tuple(a for a in answers if told.get(a.event_id) != _told(a))
 
     def acknowledge(
         self, registration: Registration, answers: Sequence[EventAnswer]

@@ -30,11 +30,19 @@ under a message."""
 _CHUNK_BYTES = 65_536
 
 
-class BusyError(UnreachableError):
+class StatusError(UnreachableError):
+    """The VTN, or something before it, answered with an HTTP status that means no."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class BusyError(StatusError):
     """The VTN asked for patience."""
 
-    def __init__(self, sentence: str, retry_after_s: float) -> None:
-        super().__init__(sentence)
+    def __init__(self, sentence: str, status: int, retry_after_s: float) -> None:
+        super().__init__(sentence, status)
         self.retry_after_s = retry_after_s
 
 
@@ -101,12 +109,14 @@ class HttpTransport:
                 raise WireError(f"{url} answered with more than {self._settings.max_bytes} bytes")
         return bytes(received)
 
-    def _refusal(self, url: str, response: aiohttp.ClientResponse) -> UnreachableError:
+    def _refusal(self, url: str, response: aiohttp.ClientResponse) -> StatusError:
         # A stranger's words: nothing that a terminal obeys, and no novel.
         reason = "".join(filter(str.isprintable, response.reason or ""))[:60]
         sentence = f"{url} answered HTTP {response.status} {reason}".rstrip()
         wait_s = self._retry_after_s(response.headers.get("Retry-After"))
-        return UnreachableError(sentence) if wait_s is None else BusyError(sentence, wait_s)
+        if wait_s is None:
+            return StatusError(sentence, response.status)
+        return BusyError(sentence, response.status, wait_s)
 
     def _retry_after_s(self, said: str | None) -> float | None:
         if said is None:

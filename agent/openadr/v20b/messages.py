@@ -185,6 +185,8 @@ class CreatedPartyRegistration:
     ven_id: str
     vtn_id: str
     poll: timedelta | None
+    profiles: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """What the VTN speaks: profile names, each with the names of its transports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,27 @@ class CancelPartyRegistration:
     request_id: str
     registration_id: str
     ven_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanceledPartyRegistration:
+    """The answer to our ending the registration."""
+
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedOpt:
+    """The answer to an opt."""
+
+    response: Response
+
+
+@dataclass(frozen=True, slots=True)
+class CanceledOpt:
+    """The answer to taking an opt back."""
+
+    response: Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +280,9 @@ Message = (
     | CreatedPartyRegistration
     | RequestReregistration
     | CancelPartyRegistration
+    | CanceledPartyRegistration
+    | CreatedOpt
+    | CanceledOpt
     | CreateReport
     | RegisteredReport
     | RegisterReport

@@ -13,9 +13,12 @@ from datetime import datetime, timedelta
 from agent.errors import WireError
 from agent.openadr.iso8601 import parse_duration, parse_time
 from agent.openadr.v20b.messages import (
+    CanceledOpt,
+    CanceledPartyRegistration,
     CancelPartyRegistration,
     CancelReport,
     Code,
+    CreatedOpt,
     CreatedPartyRegistration,
     CreateReport,
     DistributeEvent,
@@ -106,7 +109,16 @@ def _created_party_registration(message: Element) -> Message:
         ven_id=text(message, "venID") or "",
         vtn_id=(text(message, "vtnID") or "").strip(),
         poll=poll,
+        profiles=tuple(
+            (_word(profile, "oadrProfileName"), _transports(profile))
+            for profile in children(child(message, "oadrProfiles"), "oadrProfile")
+        ),
     )
+
+
+def _transports(profile: Element) -> tuple[str, ...]:
+    listed = children(child(profile, "oadrTransports"), "oadrTransport")
+    return tuple(_word(transport, "oadrTransportName") for transport in listed)
 
 
 def _request_reregistration(message: Element) -> Message:
@@ -119,6 +131,18 @@ def _cancel_party_registration(message: Element) -> Message:
         text(message, "registrationID") or "",
         text(message, "venID") or "",
     )
+
+
+def _canceled_party_registration(message: Element) -> Message:
+    return CanceledPartyRegistration(_response(message))
+
+
+def _created_opt(message: Element) -> Message:
+    return CreatedOpt(_response(message))
+
+
+def _canceled_opt(message: Element) -> Message:
+    return CanceledOpt(_response(message))
 
 
 def _create_report(message: Element) -> Message:
@@ -152,6 +176,9 @@ _READERS: Mapping[str, Callable[[Element], Message]] = {
     "oadrCreatedPartyRegistration": _created_party_registration,
     "oadrRequestReregistration": _request_reregistration,
     "oadrCancelPartyRegistration": _cancel_party_registration,
+    "oadrCanceledPartyRegistration": _canceled_party_registration,
+    "oadrCreatedOpt": _created_opt,
+    "oadrCanceledOpt": _canceled_opt,
     "oadrCreateReport": _create_report,
     "oadrRegisteredReport": _registered_report,
     "oadrRegisterReport": _register_report,
@@ -301,6 +328,10 @@ def _report_request(element: Element) -> WireReportRequest | RejectedRequest:
         )
     except FaultError as fault:
         return RejectedRequest(request_id, fault.code, fault.why)
+
+
+def _word(element: Element, name: str) -> str:
+    return (text(element, name) or "").strip()
 
 
 def _required_text(element: Element | None, name: str) -> str:

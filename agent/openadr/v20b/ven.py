@@ -30,6 +30,7 @@ from agent.openadr.v20b.messages import (
     Code,
     CreateReport,
     DistributeEvent,
+    EventAnswer,
     Message,
     OadrResponse,
     RegisterReport,
@@ -37,6 +38,7 @@ from agent.openadr.v20b.messages import (
     Response,
     Unexpected,
 )
+from agent.openadr.v20b.opts import OptTeller
 from agent.openadr.v20b.reports import Reporter
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
@@ -81,6 +83,7 @@ class Ven20b(PullVen):
         )
         self._settings = settings
         self._reporter = Reporter(settings, vtn, registration, history, clock, rng, link)
+        self._opts = OptTeller(settings, vtn, registration, policy, clock)
         self._resync_due = True
         if self._registration.valid is not None:
             self._link.registered(self._registration.valid.ven_id, self._poll_s)
@@ -112,9 +115,14 @@ class Ven20b(PullVen):
             self._reporter.wake()
 
     async def _settle(self) -> None:
-        """Ask for events that we may have missed, and tell every opt that is not acknowledged."""
+        """Ask for events that we may have missed, and tell every decision that is not acknowledged."""
         await self._resync()
         await super()._settle()
+        if await self._opts.tell(self._events.answerable()):
+            await super()._settle()
+
+    def _open_answers(self, held: Registration) -> Sequence[EventAnswer]:
+        return [a for a in super()._open_answers(held) if not self._opts.tells(held, a)]
 
     def _missed(self) -> None:
         self._resync_due = True

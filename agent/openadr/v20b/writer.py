@@ -18,6 +18,10 @@ from agent.core.event import Opt
 from agent.openadr.iso8601 import format_duration, format_time
 from agent.openadr.v20b.messages import EventAnswer, Response
 from agent.openadr.v20b.xml import check_outgoing, openleadr_folder
+from agent.store.registrations import SentOpt
+
+_OPT_TYPES = {Opt.IN: "optIn", Opt.OUT: "optOut"}
+_WHOLE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,16 @@ def create_party_registration(ven_name: str, ven_id: str, registration_id: str) 
     )
 
 
+def cancel_party_registration(ven_id: str, registration_id: str) -> bytes:
+    """An oadrCancelPartyRegistration: we leave."""
+    return _render(
+        "oadrCancelPartyRegistration",
+        request_id=new_id(),
+        registration_id=registration_id,
+        ven_id=ven_id,
+    )
+
+
 def canceled_party_registration(ven_id: str, registration_id: str, answer: Response) -> bytes:
     """An oadrCanceledPartyRegistration."""
     return _render(
@@ -117,7 +131,7 @@ def created_event(
             "request_id": request_id,
             "event_id": answer.event_id,
             "modification_number": answer.revision,
-            "opt_type": "optIn" if answer.opt is Opt.IN else "optOut",
+            "opt_type": _OPT_TYPES[answer.opt],
         }
         for answer in answers
     ]
@@ -125,6 +139,38 @@ def created_event(
     return _render(
         "oadrCreatedEvent", response=_fields(whole), event_responses=events or None, ven_id=ven_id
     )
+
+
+def create_opt(
+    ven_id: str, opt: SentOpt, reason: str, resource: str, created_at: datetime
+) -> bytes:
+    """An oadrCreateOpt for one resource: on an event, or for a stretch of time (vavailability).
+
+    A stretch is widened to whole seconds, which is all that the schema knows.
+    """
+    vavailability = None
+    if opt.start is not None and opt.end is not None:
+        start = opt.start.replace(microsecond=0)
+        length = -(-(opt.end - start) // _WHOLE) * _WHOLE
+        vavailability = {"components": [{"dtstart": start, "duration": length}]}
+    return _render(
+        "oadrCreateOpt",
+        request_id=new_id(),
+        ven_id=ven_id,
+        opt_id=opt.opt_id,
+        opt_type=_OPT_TYPES[opt.opt],
+        opt_reason=reason,
+        vavailability=vavailability,
+        created_date_time=created_at,
+        event_id=opt.event_id or None,
+        modification_number=opt.revision,
+        targets=[{"resource_id": resource}],
+    )
+
+
+def cancel_opt(ven_id: str, opt_id: str) -> bytes:
+    """An oadrCancelOpt."""
+    return _render("oadrCancelOpt", request_id=new_id(), ven_id=ven_id, opt_id=opt_id)
 
 
 def register_report(
