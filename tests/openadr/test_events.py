@@ -390,12 +390,14 @@ async def test_a_changed_opt_is_told_at_once(vtn, running_rig):
     polls = vtn.count("oadrPoll")
     record = leave(running_rig)
     running_rig.ven.tell(record)
-    told = await vtn.seen("oadrCreatedEvent", 2)
-    assert told.event_answers["ev-1"][:2] == (200, "optOut")
+    told = await vtn.seen("oadrCreateOpt")
+    assert told.text("optType") == "optOut"
+    assert told.text("qualifiedEventID", "eventID") == "ev-1"
     assert vtn.count("oadrPoll") == polls  # without polling more often than allowed
     running_rig.ven.tell(record)
     await running_rig.turn()
-    assert vtn.count("oadrCreatedEvent") == 2  # and told once
+    assert vtn.count("oadrCreateOpt") == 1  # and told once
+    assert vtn.count("oadrCreatedEvent") == 1
 
 
 async def test_a_changed_opt_survives_an_outage_and_our_restart(vtn, running_rig):
@@ -413,6 +415,7 @@ async def test_a_changed_opt_survives_an_outage_and_our_restart(vtn, running_rig
     assert vtn.of("oadrCreatedEvent")[1].event_answers["ev-1"][:2] == (200, "optOut")
     await running_rig.turn()
     assert [a.event_answers["ev-1"][1] for a in vtn.of("oadrCreatedEvent")[1:]] == ["optOut"]
+    assert {m.text("optType") for m in vtn.of("oadrCreateOpt")} == {"optOut"}
 
 
 async def test_a_vtn_that_refuses_one_answer_still_gets_the_others(vtn, running_rig):

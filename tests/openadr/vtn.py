@@ -167,6 +167,14 @@ class ScriptedVtn(Recorder):
                 return wire.registered_report(*self.report_requests)
             case "oadrUpdateReport":
                 return wire.updated_report()
+            case "oadrCreateOpt":
+                return wire.created_opt(received.text("optID") or "")
+            case "oadrCancelOpt":
+                return wire.canceled_opt(received.text("optID") or "")
+            case "oadrCancelPartyRegistration":
+                return wire.canceled_party_registration()
+            case "oadrQueryRegistration":
+                return wire.created_party_registration(ven_id="", registration_id="")
             case "oadrRequestEvent":
                 return wire.distribute_event(*self.events, request_id="list-1")
             case _:

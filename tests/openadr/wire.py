@@ -80,6 +80,27 @@ def cancel_party_registration(registration_id: str = "reg-1", ven_id: str = "ven
     )
 
 
+def canceled_party_registration(code: int = 200) -> bytes:
+    return payload(
+        f"<oadr:oadrCanceledPartyRegistration>{ei_response(code)}"
+        "<ei:registrationID>reg-1</ei:registrationID><ei:venID>ven-1</ei:venID>"
+        "</oadr:oadrCanceledPartyRegistration>"
+    )
+
+
+def created_opt(opt_id: str, code: int = 200) -> bytes:
+    return payload(
+        f"<oadr:oadrCreatedOpt>{ei_response(code)}<ei:optID>{opt_id}</ei:optID></oadr:oadrCreatedOpt>"
+    )
+
+
+def canceled_opt(opt_id: str, code: int = 200) -> bytes:
+    return payload(
+        f"<oadr:oadrCanceledOpt>{ei_response(code)}<ei:optID>{opt_id}</ei:optID>"
+        "</oadr:oadrCanceledOpt>"
+    )
+
+
 def interval(
     value: object = 100.0,
     duration: str | None = "PT1H",
