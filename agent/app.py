@@ -13,9 +13,17 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from typing import Any
 
 from agent.clock import Clock, SystemClock
-from agent.config import Config, equipment_of, policy_of, programs_of
+from agent.config import (
+    AnyVenSettings,
+    Config,
+    equipment_of,
+    others_contexts,
+    policy_of,
+    programs_of,
+)
 from agent.control.actuator import Actuator
 from agent.control.console import Console
 from agent.control.controller import Controller
@@ -27,7 +35,10 @@ from agent.core.ledger import Entry
 from agent.core.link import Link
 from agent.core.picture import Picture
 from agent.core.policy import Policy
+from agent.core.program import Program
 from agent.openadr.base import Ven
+from agent.openadr.v20a.settings import Ven20aSettings
+from agent.openadr.v20a.ven import Ven20a
 from agent.openadr.v20b.ven import Ven20b
 from agent.places import DEFAULT_SOCKET
 from agent.store.facts import Facts
@@ -71,17 +82,7 @@ class App:
         self._policy, programs = policy_of(config), programs_of(config)
         self._equipment = equipment_of(config)
         self._vens: Sequence[Ven] = [
-            Ven20b(
-                settings,
-                book=self._keeper.events,
-                registrations=Registrations(database),
-                history=history,
-                programs=programs,
-                policy=self._policy_now,
-                clock=self._clock,
-                rng=random.Random(),
-                on_intake=self._on_intake,
-            )
+            self._ven(settings, Registrations(database), history, programs)
             for settings in config.ven
         ]
         self._controller = Controller(
@@ -223,6 +224,27 @@ class App:
                 self._view = view_of(picture, self._about, self._events)
                 self._service.cycle_done(self._view["sentence"])
                 await self._web.show(self._view)
+
+    def _ven(
+        self,
+        settings: AnyVenSettings,
+        registrations: Registrations,
+        history: History,
+        programs: tuple[Program, ...],
+    ) -> Ven:
+        parts: dict[str, Any] = {
+            "book": self._keeper.events,
+            "registrations": registrations,
+            "programs": programs,
+            "policy": self._policy_now,
+            "clock": self._clock,
+            "rng": random.Random(),
+            "on_intake": self._on_intake,
+            "foreign_contexts": others_contexts(self._config, settings.name),
+        }
+        if isinstance(settings, Ven20aSettings):
+            return Ven20a(settings, **parts)
+        return Ven20b(settings, history=history, **parts)
 
     def _remember_drivers(self) -> None:
         """Note what the devices are driven with, so that restoring needs no configuration.

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -39,6 +39,7 @@ from agent.fields import (
     Tier,
     Truth,
 )
+from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.places import DEFAULT_SOCKET, DEFAULT_STATE, directory_fault, socket_fault
 from agent.web.settings import WebSettings
@@ -51,6 +52,8 @@ from drivers.registry import (
     settings_class,
 )
 from drivers.settings import DriverSettings
+
+AnyVenSettings = Annotated[Ven20bSettings | Ven20aSettings, Field(discriminator="kind")]
 
 
 class _Table(BaseModel):
@@ -155,6 +158,7 @@ class ProgramTable(_Table):
 
     name: str = Field(min_length=1)
     market_context: str = Field("*", description="What its events carry; `*` takes all others.")
+    ven: str | None = Field(None, description="The VEN whose events it is for; none: any.")
     levels: dict[Level, AskText] = Field(
         default_factory=dict, description="What each level of SIMPLE and the like asks for."
     )
@@ -194,7 +198,7 @@ class Config(_Table):
     gpu: dict[str, Any] = Field(description="The GPU driver; `kind` says which.")
     meter: dict[str, Any] = Field(description="The meter; `kind` says which.")
     jobs: list[dict[str, Any]] = Field(default_factory=list, description="The jobs engines.")
-    ven: list[Ven20bSettings] = Field(default_factory=list, description="The VENs.")
+    ven: list[AnyVenSettings] = Field(default_factory=list, description="The VENs.")
     program: list[ProgramTable] = Field(default_factory=list)
     workload: list[WorkloadTable] = Field(default_factory=list)
     blackout: list[BlackoutTable] = Field(default_factory=list)
@@ -207,8 +211,13 @@ class Config(_Table):
     def _is_consistent(self) -> "Config":
         _distinct("ven", [ven.name for ven in self.ven])
         _distinct("program", [program.name for program in self.program])
-        contexts = [program.market_context for program in self.program]
-        _distinct("program", contexts, "market_context")
+        for of in dict.fromkeys(program.ven for program in self.program):
+            contexts = [program.market_context for program in self.program if program.ven == of]
+            _distinct("program", contexts, "market_context")
+        names = {ven.name for ven in self.ven}
+        for i, program in enumerate(self.program):
+            if program.ven is not None and program.ven not in names:
+                raise ValueError(f"program[{i}].ven: no [[ven]] is called {program.ven!r}")
         if self.site.min_import > self.site.max_import:
             raise ValueError("site.min_import must not exceed site.max_import")
         return self
@@ -276,6 +285,7 @@ def programs_of(config: Config) -> tuple[Program, ...]:
             baseline_window_s=table.baseline_window,
             when_blind=table.when_blind,
             blind_after_s=table.blind_after,
+            ven=table.ven,
         )
         for table in config.program
     )
@@ -308,6 +318,13 @@ def policy_of(config: Config) -> Policy:
         default_terms=Terms(policy.default_tier, policy.default_may_pause),
         default_class=policy.default_class,
     )
+
+
+def others_contexts(config: Config, name: str) -> frozenset[str]:
+    """The market contexts that are for other VENs than `name` alone, as their tables say."""
+    listed = {ven.name: set(ven.market_contexts) for ven in config.ven}
+    mine = listed.pop(name, set())
+    return frozenset().union(*listed.values()) - mine
 
 
 def equipment_of(config: Config) -> Equipment:

@@ -6,12 +6,12 @@ from typing import Any
 
 from agent.errors import ConfigError
 from agent.openadr.v20b.http import tls_context
-from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.settings import VenSettings
 from agent.web.credentials import read_token, server_tls
 from agent.web.settings import WebSettings
 
 
-def credential_faults(vens: Sequence[Ven20bSettings], web: WebSettings) -> Iterator[str]:
+def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator[str]:
     """What keeps the agent from using them: a sentence each."""
     for i, ven in enumerate(vens):
         unreadable = list(_unreadable(f"ven[{i}]", ven, ("cert", "key", "ca")))

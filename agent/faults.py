@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from types import UnionType
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -48,10 +49,15 @@ _SENTENCES: Mapping[str, str] = {
     "string_pattern_mismatch": "holds what is not allowed there: it must match {pattern}",
     "literal_error": "must be {expected}",
     "enum": "must be {expected}",
+    "union_tag_not_found": "is required",
+    "union_tag_invalid": "must be one of {expected_tags}",
     "value_error": "{error}",
     "json_invalid": "is not JSON: {error}",
 }
 """By the type of pydantic's error; what is in braces stands in the error's context."""
+
+TAG = "kind"
+"""The key that tells which of several kinds of table one is."""
 
 _UNITS = {"_w": "watts", "_s": "seconds", "_hz": "hertz", "_v": "volts", "_bytes": "bytes"}
 
@@ -66,13 +72,15 @@ def faults_of(
         location = fault["loc"]
         of_a_key = location[-1:] == ("[key]",)
         place = location[:-1] if of_a_key else location
+        if fault["type"].startswith("union_tag_"):
+            place = (*place, TAG)
         if fault["type"] == "extra_forbidden":
             text = _unknown(place, model, prefix)
         elif of_a_key and fault["type"] == "int_parsing":
             text = "the key must be a whole number"
         else:
             text = _sentence(fault, place, model, prefix)
-        path = path_of(prefix, place)
+        path = path_of(prefix, _untagged(place, model))
         yield f"{path}: {text or fault['msg']}" if path else text or fault["msg"]
 
 
@@ -107,7 +115,8 @@ def _unknown(location: Location, model: type[BaseModel] | None, prefix: str) -> 
     known = [field.alias or name for name, field in table.model_fields.items()]
     close = get_close_matches(str(location[-1]), known, n=1)
     if close:
-        return f"unknown key; did you mean {path_of(prefix, (*location[:-1], close[0]))}?"
+        place = _untagged((*location[:-1], close[0]), model)
+        return f"unknown key; did you mean {path_of(prefix, place)}?"
     return f"unknown key; allowed: {', '.join(known)}"
 
 
@@ -117,6 +126,8 @@ def _type_at(model: type[BaseModel] | None, location: Location) -> Any:
     for part in location:
         if isinstance(part, int):
             here = next(iter(get_args(here)), None)
+        elif _is_union(here):
+            here = _member(here, part)
         elif _is_model(here):
             fields = {field.alias or name: field for name, field in here.model_fields.items()}
             here = fields[part].annotation if part in fields else None
@@ -124,6 +135,26 @@ def _type_at(model: type[BaseModel] | None, location: Location) -> Any:
             return None
         here = _plain(here)
     return here
+
+
+def _untagged(location: Location, model: type[BaseModel] | None) -> Location:
+    """A place without what pydantic puts in it for the kind of table that stands there."""
+    return tuple(
+        part
+        for i, part in enumerate(location)
+        if part == TAG or not _is_union(_type_at(model, location[:i]))
+    )
+
+
+def _member(union: Any, tag: str) -> Any:
+    """The kind of table that a tag means."""
+    tables = (table for table in get_args(union) if _is_model(table))
+    return next((t for t in tables if tag in get_args(t.model_fields[TAG].annotation)), None)
+
+
+def _is_union(annotation: Any) -> bool:
+    """Whether it is one of several kinds of table."""
+    return get_origin(annotation) is UnionType and all(map(_is_model, get_args(annotation)))
 
 
 def _plain(annotation: Any) -> Any:
@@ -140,4 +171,4 @@ def _are_tables(annotation: Any) -> bool:
     if get_origin(annotation) not in (list, tuple):
         return False
     inner = _plain(get_args(annotation)[0])
-    return _is_model(inner) or get_origin(inner) is dict
+    return _is_model(inner) or _is_union(inner) or get_origin(inner) is dict

@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.clock import SystemClock
-from agent.config import Config, equipment_of, policy_of
+from agent.config import AnyVenSettings, Config, equipment_of, policy_of
 from agent.core.estimate import Estimates, update
 from agent.core.groups import Held
 from agent.core.planner import plan
 from agent.core.site import Health, MeterQuality, Snapshot
 from agent.core.timeline import Ceiling, Source, SourceKind
 from agent.errors import ConfigError, WireError
+from agent.openadr.v20a.settings import Ven20aSettings
+from agent.openadr.v20a.ven import list_of
 from agent.openadr.v20b.enrolment import SERVICE
 from agent.openadr.v20b.http import HttpTransport
-from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.writer import query_registration
 from agent.places import answers, writing_fault
 from agent.units import format_power
@@ -137,14 +138,18 @@ def _flexibility(config: Config, snapshot: Snapshot) -> Finding:
     return Finding(could_w > 0, text)
 
 
-async def _inspect_vtn(settings: Ven20bSettings) -> Finding:
-    """Ask the VTN what it offers; registers nothing."""
+async def _inspect_vtn(settings: AnyVenSettings) -> Finding:
+    """Ask the VTN what it offers, or in 2.0a what it asks; registers nothing and answers no event."""
+    name, found = f"VTN of {settings.name}", True
     try:
         transport = HttpTransport(settings, SystemClock())
         try:
-            answer = await transport.post(SERVICE, query_registration())
+            if isinstance(settings, Ven20aSettings):
+                await list_of(transport, settings)
+            else:
+                found = bool(await transport.post(SERVICE, query_registration()))
         finally:
             await transport.close()
     except (WireError, ConfigError) as error:
-        return Finding(False, f"VTN of {settings.name}: {error}")
-    return Finding(bool(answer), f"VTN of {settings.name} answers on {settings.vtn_url}")
+        return Finding(False, f"{name}: {error}")
+    return Finding(found, f"{name} answers on {settings.vtn_url}")

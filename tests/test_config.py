@@ -5,6 +5,7 @@ import tomllib
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agent import units
-from agent.config import Config, load, parse, policy_of, programs_of
+from agent.config import Config, load, others_contexts, parse, policy_of, programs_of
 from agent.core.program import DropBy, DropByShare, DropTo
 from agent.errors import ConfigError
+from agent.openadr.v20a.settings import Ven20aSettings
 from agent.remarks import remarks
 
 EXAMPLE = tomllib.loads(files("agent").joinpath("example.toml").read_text())
@@ -54,11 +56,16 @@ def keys(model: type[BaseModel], path: str = "") -> set[str]:
     for name, field in model.model_fields.items():
         key = f"{path}{field.alias or name}"
         found.add(key)
-        annotation = field.annotation
-        inner = getattr(annotation, "__args__", (annotation,))[-1]
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        for inner in tables_in(field.annotation):
             found |= keys(inner, f"{key}.")
     return found
+
+
+def tables_in(annotation: object) -> list[type[BaseModel]]:
+    """The tables that a key may hold, one or several, of one kind or several."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for inner in get_args(annotation) for table in tables_in(inner)]
 
 
 def test_the_example_shows_every_key():
@@ -173,6 +180,68 @@ def test_two_vens_of_one_name_are_a_fault():
     document = changed("site.name", "x")
     document["ven"].append(dict(document["ven"][0]))
     assert "ven.name: 'utility' is used twice" in faults(document)
+
+
+AGGREGATOR = {
+    "kind": "openadr-2.0a",
+    "name": "aggregator",
+    "vtn_url": "https://vtn.aggregator.example/OpenADR2/Simple",
+    "ven_id": "ven-0815",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("kind", "openadr-2.0", "ven[1].kind: must be one of 'openadr-2.0b', 'openadr-2.0a'"),
+        ("kind", None, "ven[1].kind: is required"),
+        ("kind", 3, "ven[1].kind: must be one of 'openadr-2.0b', 'openadr-2.0a'"),
+        ("ven_id", None, "ven[1].ven_id: is required"),
+        ("poll", 3.0, "ven[1].poll: unknown key; did you mean ven[1].poll_s?"),
+        ("mains_hz", 50, "ven[1].mains_hz: unknown key; allowed: kind, name, vtn_url, ven_id"),
+        ("poll_s", "1 min", "ven[1].poll_s: must be a number of seconds, without quotes"),
+        ("vtn_url", "x", "ven[1].vtn_url: must be like https://vtn.example.com/OpenADR2/Simple"),
+        ("name", "utility", "ven.name: 'utility' is used twice"),
+        ("cert", "/etc/hostname", "ven[1]: cert and key go together"),
+    ],
+)
+def test_a_fault_in_a_table_of_another_kind_is_told_alike(key, value, expected):
+    table = {k: v for k, v in {**AGGREGATOR, key: value}.items() if v is not None}
+    said = faults({**EXAMPLE, "ven": [*EXAMPLE["ven"], table]})
+    assert expected in said
+    assert len(said.splitlines()) == 1
+
+
+def test_the_examples_aggregator_is_valid():
+    text = files("agent").joinpath("example.toml").read_text()
+    block = text[text.index("# [[ven]]") :].split("\n\n")[0]
+    keys = [line[2:] for line in block.splitlines() if re.match(r"# (\[\[ven|\w+ =)", line)]
+    (table,) = tomllib.loads("\n".join(keys))["ven"]
+    assert set(table) > set(AGGREGATOR)
+    _, ven = parse({**EXAMPLE, "ven": [*EXAMPLE["ven"], table]}).ven
+    assert isinstance(ven, Ven20aSettings)
+
+
+def test_a_program_may_be_one_vens_alone_and_two_may_then_share_a_market_context():
+    fast = EXAMPLE["program"][0]
+    both = [{**fast, "ven": "utility"}, {**fast, "name": "other", "ven": "aggregator"}]
+    document = {**EXAMPLE, "ven": [*EXAMPLE["ven"], AGGREGATOR], "program": both}
+    assert [program.ven for program in programs_of(parse(document))] == ["utility", "aggregator"]
+    both[1]["ven"] = "utility"
+    assert "program.market_context: 'http://utility.example/fast-dr' is used twice" in faults(
+        document
+    )
+    both[1]["ven"] = "agregator"
+    assert "program[1].ven: no [[ven]] is called 'agregator'" in faults(document)
+
+
+def test_a_market_context_that_only_another_ven_lists_is_not_ones_own():
+    others = [{**AGGREGATOR, "name": "b", "market_contexts": ["x", "y"]}, {**AGGREGATOR}]
+    config = parse({**EXAMPLE, "ven": [*EXAMPLE["ven"], *others]})
+    utility = EXAMPLE["ven"][0]["market_contexts"]
+    assert others_contexts(config, "aggregator") == {"x", "y", *utility}
+    assert others_contexts(config, "b") == set(utility)
+    assert others_contexts(config, "utility") == {"x", "y"}
 
 
 def test_two_programs_of_one_market_context_are_a_fault():

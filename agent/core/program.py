@@ -86,6 +86,8 @@ class Program:
     when_blind: BlindRule = BlindRule.LIMIT
     blind_after_s: float = 3600.0
     """How long the VTN may be out of reach before `when_blind` applies to open-ended events."""
+    ven: str | None = None
+    """The VEN of ours that its events come to; None: any. Two grids may use the same market context."""
 
 
 def ask_of(kind: SignalKind, value: float, program: Program, max_import_w: float) -> Ask | None:
@@ -134,11 +136,15 @@ def describe_ask(ask: Ask) -> str:
 
 
 def program_for(event: Event, programs: tuple[Program, ...]) -> Program | None:
-    """The program an event belongs to: exact market context first, then the catch-all."""
-    for program in programs:
-        if program.market_context == event.program:
-            return program
-    return next((program for program in programs if program.market_context == "*"), None)
+    """The program an event belongs to: exact market context first, then the catch-all; of either, the
+    VEN's own first, then any VEN's.
+    """
+    for context in (event.program, "*"):
+        for ven in (event.ven, None):
+            for program in programs:
+                if program.market_context == context and program.ven == ven:
+                    return program
+    return None
 
 
 def program_of(event: Event, programs: tuple[Program, ...]) -> Program:

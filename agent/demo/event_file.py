@@ -131,7 +131,7 @@ def event_of(file: EventFile, program: Program, now: datetime) -> Event:
         begin = end
     return Event(
         event_id="what-if",
-        ven="simulate",
+        ven=program.ven or "simulate",
         program=program.market_context,
         revision=0,
         created_at=now,

@@ -79,3 +79,16 @@ def test_the_exact_market_context_comes_before_the_catch_all():
     assert program_for(event(), (catch_all, PROGRAM)) is PROGRAM
     assert program_for(event(program="http://else.example"), (catch_all, PROGRAM)) is catch_all
     assert program_for(event(program="http://else.example"), (PROGRAM,)) is None
+
+
+def test_a_vens_own_program_comes_before_any_vens_and_is_no_other_vens():
+    context = PROGRAM.market_context
+    theirs = Program("theirs", context, ven="aggregator")
+    rest = Program("rest", "*", ven="aggregator")
+    for programs in ((PROGRAM, theirs, rest), (rest, theirs, PROGRAM)):
+        assert program_for(event(ven="aggregator"), programs) is theirs
+        assert program_for(event(ven="ven"), programs) is PROGRAM
+        assert program_for(event(ven="aggregator", program="http://else.example"), programs) is rest
+        assert program_for(event(ven="ven", program="http://else.example"), programs) is None
+    assert program_for(event(ven="ven"), (theirs, rest)) is None
+    assert program_for(event(ven="aggregator"), (rest, PROGRAM)) is PROGRAM

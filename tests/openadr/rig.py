@@ -14,6 +14,8 @@ from agent.core.policy import Policy
 from agent.core.program import DropByShare, Program
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
+from agent.openadr.v20a.settings import Ven20aSettings
+from agent.openadr.v20a.ven import Ven20a
 from agent.openadr.v20b.pace import Alarm
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.ven import Ven20b
@@ -47,9 +49,7 @@ class Rig:
         """How many rounds of polling have ended."""
         self.delay_s = 0.0
         """How long the VEN means to wait for the next."""
-        self.settings = Ven20bSettings(
-            kind="openadr-2.0b", name="ven", vtn_url=url, **{"timeout_s": 2.0, **settings}
-        )
+        self.settings = self._settings(name="ven", vtn_url=url, **{"timeout_s": 2.0, **settings})
         self.policy = policy
         self.programs = programs
         self.intakes: list[Intake] = []
@@ -57,16 +57,20 @@ class Rig:
         self._task: asyncio.Task[None] | None = None
         self._open()
 
+    def _settings(self, **fields: Any) -> Any:
+        return Ven20bSettings(kind="openadr-2.0b", **fields)
+
+    def _ven(self, **parts: Any) -> Any:
+        return Ven20b(self.settings, history=self.history, **parts)
+
     def _open(self) -> None:
         self.database = open_state(self.directory)
         self.book = EventBook(self.database)
         self.registrations = Registrations(self.database)
         self.history = History(self.directory)
-        self.ven = Ven20b(
-            self.settings,
+        self.ven = self._ven(
             book=self.book,
             registrations=self.registrations,
-            history=self.history,
             programs=self.programs,
             policy=lambda: self.policy,
             clock=self.clock,
@@ -74,8 +78,10 @@ class Rig:
             on_intake=lambda intakes: self.on_intake(intakes),  # noqa: PLW0108 - tests swap it
         )
         self._waiting: dict[str, tuple[Alarm, float | None]] = {}
+        self._tasks: list[str] = []
         self._watch("polling", self.ven._alarm)
-        self._watch("reporting", self.ven._reporter._alarm)
+        if isinstance(self.ven, Ven20b):
+            self._watch("reporting", self.ven._reporter._alarm)
         rest = self.ven._rest
 
         async def resting(delay_s: float) -> None:
@@ -87,6 +93,7 @@ class Rig:
 
     def _watch(self, name: str, alarm: Alarm) -> None:
         """Note while a task of the VEN waits, and mark its sleep as its own."""
+        self._tasks.append(name)
         wait = alarm.wait
 
         async def watched(delay_s: float | None) -> bool:
@@ -149,7 +156,7 @@ class Rig:
 
     async def quiet(self) -> None:
         """Wait until the VEN has done all there is to do at this time."""
-        await until(lambda: self.waits("polling") and self.waits("reporting"))
+        await until(lambda: all(self.waits(task) for task in self._tasks))
 
     async def pass_time(self, seconds: float, step_s: float = 1.0) -> None:
         """Let time pass in steps, the VEN doing at each what there is to do."""
@@ -173,6 +180,16 @@ class Rig:
             Sample(start + timedelta(seconds=n), power_w + n, MeterQuality.GOOD, **more)
             for n in range(count)
         )
+
+
+class Rig20a(Rig):
+    """A VEN after the 2.0a profile."""
+
+    def _settings(self, **fields: Any) -> Any:
+        return Ven20aSettings(kind="openadr-2.0a", **{"ven_id": "ven-1", **fields})
+
+    def _ven(self, **parts: Any) -> Any:
+        return Ven20a(self.settings, **parts)
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:

@@ -85,14 +85,20 @@ class Recorder:
 
     def take(self, service: str, body: bytes) -> Received:
         try:
-            check_outgoing(body)
+            self._check(body)
         except WireError as error:
             self.faults.append(f"{error}: {body[:2000]!r}")
-        message = child(etree.fromstring(body), "oadrSignedObject")[0]
+        message = self._message(body)
         received = Received(service, local_name(message), message)
         self.received.append(received)
         self._news.set()
         return received
+
+    def _check(self, body: bytes) -> None:
+        check_outgoing(body)
+
+    def _message(self, body: bytes) -> Any:
+        return child(etree.fromstring(body), "oadrSignedObject")[0]
 
     def of(self, kind: str) -> list[Received]:
         return [message for message in self.received if message.kind == kind]
@@ -125,6 +131,7 @@ class ScriptedVtn(Recorder):
     report_requests: tuple[str, ...] = ()
     """What an oadrRegisterReport is answered with."""
     headers: dict[str, str] = field(default_factory=dict)
+    prefix: str = PREFIX
     _runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
@@ -132,7 +139,7 @@ class ScriptedVtn(Recorder):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PREFIX}"
+        return f"http://127.0.0.1:{self.port}{self.prefix}"
 
     def reply(self, kind: str, *replies: Reply) -> None:
         """Answer the next messages of a kind with these."""
@@ -141,7 +148,7 @@ class ScriptedVtn(Recorder):
     async def start(self) -> None:
         self.port = self.port or free_port()
         app = web.Application(client_max_size=1 << 26)
-        app.router.add_post(f"{PREFIX}/{{service}}", self._handle)
+        app.router.add_post(f"{self.prefix}/{{service}}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()

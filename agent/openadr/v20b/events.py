@@ -7,7 +7,7 @@ neighbours, and what is already known of it, as they are.
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -63,8 +63,11 @@ class EventReceiver:
         rng: random.Random,
         link: LinkKeeper,
         on_intake: Callable[[Sequence[Intake]], None],
+        foreign_contexts: Collection[str] = (),
     ) -> None:
+        """`foreign_contexts` are market contexts that are other VENs' alone."""
         self._settings = settings
+        self._foreign_contexts = foreign_contexts
         self._book = book
         self._programs = programs
         self._policy = policy
@@ -212,10 +215,11 @@ class EventReceiver:
         """2.0b rules 22 and 48: targets are alternatives, and none at all means us."""
         contexts = self._settings.market_contexts
         name = f"event {quote(wire.event_id)}"
-        if contexts and wire.market_context not in contexts:
+        context = wire.market_context
+        if context in self._foreign_contexts or (contexts and context not in contexts):
             raise FaultError(
                 Code.NOT_RECOGNIZED,
-                f"{name}: its market context {quote(wire.market_context)} is not one of ours",
+                f"{name}: its market context {quote(context)} is not one of ours",
             )
         targets = wire.targets
         if targets.others or not (targets.ven_ids or targets.resource_ids):

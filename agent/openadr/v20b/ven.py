@@ -10,7 +10,7 @@ Polling and reporting are separate tasks, so that neither waits for the other. R
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -68,16 +68,21 @@ class Ven20b(PullVen):
         clock: Clock,
         rng: random.Random,
         on_intake: Callable[[Sequence[Intake]], None],
+        foreign_contexts: Collection[str] = (),
         transport: Transport | None = None,
     ) -> None:
         """Nothing is sent before `run`. Raises `ConfigError` for unusable TLS files, `StoreError`.
 
-        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever events changed, after they were stored.
+        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
+        events changed, after they were stored. `foreign_contexts` are market contexts that are other
+        VENs' alone.
         """
         link = LinkKeeper(settings.name, settings.vtn_url, clock)
         registration = RegistrationKeeper(registrations, settings.name, settings.vtn_url, link)
         vtn = Vtn(transport or HttpTransport(settings, clock), link, settings.max_bytes)
-        events = EventReceiver(settings, book, programs, policy, clock, rng, link, on_intake)
+        events = EventReceiver(
+            settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
+        )
         super().__init__(
             settings, vtn, link, registration, events, writer.created_event, clock, rng
         )

@@ -1,0 +1,156 @@
+"""The OpenADR 2.0a VEN: polls for events and answers them, whatever its VTN does.
+
+Every poll asks for all events, so that nothing can have been missed and every list is whole.
+"""
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from agent.clock import Clock
+from agent.core.intake import Intake
+from agent.core.policy import Policy
+from agent.core.program import Program
+from agent.errors import WireError
+from agent.openadr.pull import PullVen
+from agent.openadr.v20a import writer
+from agent.openadr.v20a.reader import ROOTS, read
+from agent.openadr.v20a.settings import SERVICE, Ven20aSettings
+from agent.openadr.v20b.events import EventReceiver
+from agent.openadr.v20b.http import HttpTransport, Transport
+from agent.openadr.v20b.messages import (
+    DistributeEvent,
+    Message,
+    OadrResponse,
+    RejectedEvent,
+    Targets,
+    WireEvent,
+)
+from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.store.events import EventBook
+from agent.store.registrations import Registration, Registrations
+
+
+class Ven20a(PullVen):
+    """One virtual end node after the 2.0a profile, HTTP pull (`agent.openadr.base.Ven`)."""
+
+    def __init__(
+        self,
+        settings: Ven20aSettings,
+        *,
+        book: EventBook,
+        registrations: Registrations,
+        programs: tuple[Program, ...],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        rng: random.Random,
+        on_intake: Callable[[Sequence[Intake]], None],
+        foreign_contexts: Collection[str] = (),
+        transport: Transport | None = None,
+    ) -> None:
+        """Nothing is sent before `run`. Raises `ConfigError` for unusable TLS files, `StoreError`.
+
+        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
+        events changed, after they were stored. `foreign_contexts` are market contexts that are other
+        VENs' alone.
+        """
+        link = LinkKeeper(settings.name, settings.vtn_url, clock, ROOTS.profile)
+        registration = RegistrationKeeper(registrations, settings.name, settings.vtn_url, link)
+        self._standing = _standing_of(settings, registration.current)
+        registration.current = self._standing
+        vtn = Vtn(transport or HttpTransport(settings, clock), link, settings.max_bytes, read)
+        events = EventReceiver(
+            settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
+        )
+        super().__init__(
+            settings, vtn, link, registration, events, writer.created_event, clock, rng
+        )
+        self._settings = settings
+        self._link.registered(settings.ven_id, settings.poll_s)
+
+    async def run(self) -> None:
+        """Poll and answer until cancelled. A VTN in trouble never ends it."""
+        try:
+            await self._supervise("polling", self._converse)
+        finally:
+            await self._vtn.close()
+
+    @property
+    def _poll_s(self) -> float:
+        return self._settings.poll_s
+
+    async def _poll(self) -> None:
+        standing = self._standing
+        try:
+            request = writer.request_event(standing.ven_id)
+            message = await self._vtn.ask(SERVICE, request, standing.ven_id)
+        except NotRegisteredError as error:
+            self._lapse(str(error))
+            return
+        events = _list_in(message)
+        self._link.registered(standing.ven_id, self._poll_s)
+        if events is None:
+            return
+        try:
+            await self._receive(self._for_this_site(events), standing)
+        except WireError as error:
+            self._failed(error)
+
+    def _lapse(self, why: str) -> None:
+        # There is nothing to renew: the venID is in the configuration, and polls go on.
+        self._link.unregistered(why)
+
+    def _for_this_site(self, message: DistributeEvent) -> DistributeEvent:
+        """Its events with the resourceIDs they name as their only targets, where we know ours.
+
+        One venID may stand for many sites, and the resourceIDs then say which of them are meant.
+        Whom an event must be for when several kinds of target match is left to us (rule 22).
+        """
+        if self._settings.resource is None:
+            return message
+        return replace(message, events=tuple(map(_by_resource, message.events)))
+
+
+def _by_resource(event: WireEvent | RejectedEvent) -> WireEvent | RejectedEvent:
+    if isinstance(event, RejectedEvent) or not event.targets.resource_ids:
+        return event
+    return replace(event, targets=Targets(resource_ids=event.targets.resource_ids))
+
+
+async def list_of(transport: Transport, settings: Ven20aSettings) -> DistributeEvent | None:
+    """The VTN's list of events as it stands, which is not taken in; None where it gives none.
+
+    For trying the connection. Raises `WireError`.
+    """
+    body = await transport.post(SERVICE, writer.request_event(settings.ven_id))
+    return _list_in(read(body, settings.max_bytes) if body else None)
+
+
+def _list_in(message: Message | None) -> DistributeEvent | None:
+    """The list of events in an answer to a poll; None in one that only says that all is well, which
+    is no list and implies nothing. Raises `WireError` for any other.
+    """
+    match message:
+        case None:
+            raise WireError("the VTN answered a poll with an empty message")
+        case DistributeEvent(response) | OadrResponse(response) if response and not response.ok:
+            raise WireError(f"the VTN answered a poll with {response}")
+        case DistributeEvent():
+            return message
+        case _:
+            return None
+
+
+def _standing_of(settings: Ven20aSettings, known: Registration | None) -> Registration:
+    """What stands in for a registration: the ids that were agreed on, and which answers have arrived."""
+    same = known is not None and known.ven_id == settings.ven_id
+    return Registration(
+        ven=settings.name,
+        ven_id=settings.ven_id,
+        registration_id=settings.ven_id,
+        vtn_id=(settings.vtn_id or "").strip(),
+        poll_s=settings.poll_s,
+        vtn_url=settings.vtn_url,
+        answers=known.answers if known is not None and same else (),
+    )
