@@ -10,6 +10,7 @@ from agent.control.actuator import Report
 from agent.control.keeper import Keeper
 from agent.core.agenda import Inputs
 from agent.core.decide import Decision
+from agent.core.estimate import gpu_sum
 from agent.core.event import EventRecord, Key, Opt
 from agent.core.ledger import Lever
 from agent.core.lifecycle import Phase
@@ -133,7 +134,6 @@ def sample_of(decision: Decision, inputs: Inputs, power_w: float | None) -> Samp
     meter = inputs.snapshot.meter
     estimated = meter.quality is MeterQuality.BAD and power_w is not None
     ceiling = decision.agenda.timeline.ceiling_at(inputs.now.at)
-    draws_w = [gpu.power_w for gpu in inputs.snapshot.gpus if gpu.power_w is not None]
     left = any(
         record.opt.opt is Opt.OUT and decision.agenda.phases.get(key) is Phase.RAMPING_UP
         for key, record in inputs.records.items()
@@ -145,7 +145,7 @@ def sample_of(decision: Decision, inputs: Inputs, power_w: float | None) -> Samp
         ceiling_w=None
         if ceiling is None or ceiling.source.kind is SourceKind.SITE
         else ceiling.limit_w,
-        gpus_w=sum(draws_w),
+        gpus_w=gpu_sum(inputs.snapshot),
         override=inputs.stopped_at is not None or left,
         restrained=bool(inputs.ledger),
     )

@@ -77,10 +77,20 @@ def site_power(snapshot: Snapshot, estimates: Estimates) -> float | None:
     """The site's import now, W: metered, or while the meter is blind what its parts come to."""
     if snapshot.meter.power_w is not None and snapshot.meter.quality is not MeterQuality.BAD:
         return snapshot.meter.power_w
-    gpus_w = _gpu_sum(snapshot)
+    gpus_w = gpu_sum(snapshot)
     if estimates.other_w is None or gpus_w is None:
         return None
     return estimates.other_w + snapshot.watts_per_gpu_watt * gpus_w
+
+
+def gpu_sum(snapshot: Snapshot) -> float | None:
+    """Draw of all GPUs, W; None when one of them is not known now."""
+    total_w = 0.0
+    for gpu in snapshot.gpus:
+        if gpu.power_w is None or gpu.health is Health.LOST:
+            return None
+        total_w += gpu.power_w
+    return total_w
 
 
 def _demand(gpu: Gpu, known_w: float | None, dt_s: float, *, frozen: bool, idle: bool) -> float:
@@ -109,7 +119,7 @@ def _other(known_w: float | None, snapshot: Snapshot, dt_s: float) -> float | No
     """Learnt only from a snapshot that is good throughout: what a silent GPU draws would end up in
     it.
     """
-    gpus_w = _gpu_sum(snapshot)
+    gpus_w = gpu_sum(snapshot)
     meter = snapshot.meter
     sick = any(gpu.health is not Health.OK for gpu in snapshot.gpus)
     if meter.power_w is None or meter.quality is MeterQuality.BAD or gpus_w is None or sick:
@@ -118,16 +128,6 @@ def _other(known_w: float | None, snapshot: Snapshot, dt_s: float) -> float | No
     if known_w is None:
         return seen_w
     return known_w + (seen_w - known_w) * _step(dt_s, _OTHER_TIME_S)
-
-
-def _gpu_sum(snapshot: Snapshot) -> float | None:
-    """Draw of all GPUs, W; None when one of them is not known now."""
-    total_w = 0.0
-    for gpu in snapshot.gpus:
-        if gpu.power_w is None or gpu.health is Health.LOST:
-            return None
-        total_w += gpu.power_w
-    return total_w
 
 
 def _step(dt_s: float, time_s: float) -> float:

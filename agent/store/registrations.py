@@ -24,6 +24,8 @@ class ReportRequest:
     """Everything before this instant has arrived at the VTN."""
     ends_at: datetime | None = None
     """Nothing after this instant is asked for; None: until cancelled."""
+    sending_through: datetime | None = None
+    """Up to where what was sent last may have arrived, too; None: nothing is on its way."""
     dormant: bool = False
     """Asked for under an earlier registration: silent, until the VTN asks anew and the new request
     goes on from `sent_through`."""

@@ -1,42 +1,43 @@
-"""Report intervals from samples."""
+"""What samples come to over an interval."""
 
-from itertools import pairwise
+import pytest
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from agent.core.sample import Sample, points
+from agent.core.sample import Part, Sums, point_of
 from agent.core.site import MeterQuality
 from tests.core.build import at, s
 
 
-def test_whole_intervals_are_averaged_and_an_incomplete_one_waits():
-    samples = [Sample(at(t), 100.0 + t, MeterQuality.GOOD) for t in range(25)]
-    first, second = points(samples, at(0), at(25), s(10))
-    assert (first.start, first.power_w, first.samples) == (at(0), 104.5, 10)
-    assert (second.start, second.power_w) == (at(10), 114.5)
-    assert first.energy_wh == 104.5 * 10 / 3600
+def test_power_is_the_mean_of_what_is_usable_and_energy_is_that_over_the_interval():
+    point = point_of(Sums(usable=9, sum_w=9000.0, gpus_usable=10, gpus_sum_w=8000.0), at(0), s(10))
+    assert (point.mean(Part.SITE).power_w, point.mean(Part.GPUS).power_w) == (1000.0, 800.0)
+    assert point.energy_wh(Part.SITE) == 1000.0 * 10 / 3600
+    assert point.mean(Part.SITE).quality is MeterQuality.GOOD
 
 
 def test_an_interval_without_usable_samples_is_bad_and_has_no_value():
-    bad = [Sample(at(t), None, MeterQuality.BAD) for t in range(10)]
-    (point,) = points(bad, at(0), at(10), s(10))
-    assert (point.power_w, point.quality) == (None, MeterQuality.BAD)
+    point = point_of(Sums(gpus_usable=10, gpus_sum_w=10.0), at(0), s(10))
+    assert (point.site.power_w, point.site.quality) == (None, MeterQuality.BAD)
+    assert point.energy_wh(Part.SITE) is None
+    assert point.gpus.quality is MeterQuality.GOOD
 
 
-def test_the_worst_usable_quality_and_any_override_show():
-    mixed = [
-        Sample(at(0), 1.0, MeterQuality.GOOD),
-        Sample(at(1), 1.0, MeterQuality.ESTIMATED, override=True),
-    ]
-    (point,) = points(mixed, at(0), at(2), s(2))
-    assert (point.quality, point.override) == (MeterQuality.ESTIMATED, True)
+@pytest.mark.parametrize(
+    ("usable", "estimated", "quality"),
+    [
+        (60, True, MeterQuality.ESTIMATED),
+        (29, False, MeterQuality.ESTIMATED),  # most of it is missing
+        (30, False, MeterQuality.GOOD),
+    ],
+)
+def test_an_estimate_among_the_samples_or_too_few_of_them_make_the_point_one(
+    usable, estimated, quality
+):
+    sums = Sums(usable=usable, sum_w=1.0, estimated=estimated, gpus_usable=usable)
+    point = point_of(sums, at(0), s(60))
+    assert point.site.quality is quality
 
 
-@given(st.lists(st.integers(0, 600), unique=True), st.integers(1, 90), st.integers(0, 100))
-def test_every_sample_within_the_whole_intervals_counts_exactly_once(seconds, length, start):
-    samples = [Sample(at(t), 1.0, MeterQuality.GOOD) for t in sorted(seconds)]
-    cut = list(points(samples, at(start), at(600), s(length)))
-    end = start + len(cut) * length
-    assert sum(p.samples for p in cut) == sum(start <= t < end for t in seconds)
-    assert all(a.start + a.duration == b.start for a, b in pairwise(cut))
+def test_what_is_held_from_before_needs_no_samples_of_its_own():
+    assert point_of(Sums(usable=1, sum_w=1.0), at(0), s(1.5), held=True).site.quality is (
+        MeterQuality.GOOD
+    )

@@ -224,9 +224,9 @@ async def test_an_outage_of_hours_is_caught_up_in_order_each_interval_once(vtn, 
         await rig.clock.asleep(2)
     assert rig.ven.link().reports_waiting > 7000
     await vtn.start()
-    rig.clock.leap(61)
-    await until(lambda: rig.ven.link().reports_waiting == 0)
-    assert sent(vtn) == [(stamp(n), str(1000 + n)) for n in range(7270)]
+    await rig.pass_time(100)
+    assert rig.ven.link().reports_waiting == 0
+    assert sent(vtn)[:7310] == [(stamp(n), str(1000 + n)) for n in range(7310)]
     assert all(len(m.report_data) <= 600 for m in vtn.of("oadrUpdateReport"))
 
 
@@ -466,11 +466,11 @@ async def test_a_history_that_cannot_be_read_is_named_and_read_later(vtn, rig, m
     await asked(vtn, rig, wire.report_request("rr", "usage", ["site-power"], "PT1S", "PT5S"))
     rig.samples(NOON, 900)
 
-    def broken(start, end):
+    def broken(*_):
         raise StoreFullError("history.db cannot be read")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rig.history, "between", broken)
+        patch.setattr(rig.history, "points", broken)
         await rig.pass_time(8)
         assert "history.db cannot be read" in rig.ven.link().trouble
     await rig.pass_time(8)

@@ -1,7 +1,7 @@
 """When reports are due and what each covers."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from agent.openadr.v20b import requests
 from agent.openadr.v20b.messages import Code, RejectedRequest, WireReportRequest
 from agent.openadr.v20b.settings import Ven20bSettings
+from agent.store.history import KEEP
 from agent.store.registrations import Registration, ReportRequest
 from tests.clock import NOON
 
 pytestmark = pytest.mark.openadr2
 
 SETTINGS = Ven20bSettings(kind="openadr-2.0b", name="ven", vtn_url="http://vtn.example/b")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NOTHING = Registration("ven", "ven-1", "reg-1", "vtn", 10.0)
 
 
@@ -79,7 +81,7 @@ def test_chunks_cover_every_whole_interval_exactly_once(grain, back, span, steps
     for start, end in covered:
         assert start == edge
         edge = end
-    assert settled - edge < s(max(grain, back // grain * grain))
+    assert settled - edge < s(grain + back)  # nothing waits for longer
 
 
 def test_what_is_not_kept_any_more_is_skipped_in_whole_intervals():
@@ -115,11 +117,77 @@ def test_a_one_shot_request_is_for_the_latest_value_and_then_over():
     assert (request.sent_through, request.ends_at) == (NOON - s(60), NOON)
 
 
+def test_one_report_from_now_on_without_a_length_is_of_what_was_last():
+    """Their clock may be somewhat ahead of ours."""
+    for ahead_s in (-3, 0):
+        request = taken(wanted(0, 0, starts_at=NOON + s(ahead_s), duration=s(0)))
+        assert (request.sent_through, request.ends_at) == (NOON - s(10), NOON)
+    request = taken(wanted(60, 0, starts_at=NOON + s(2), duration=s(0)))
+    assert (request.sent_through, request.ends_at) == (NOON - s(58), NOON + s(2))
+
+
 def test_a_one_shot_request_may_be_for_a_stretch_of_the_past_or_the_future():
     past = taken(wanted(60, 0, starts_at=NOON - s(3600), duration=s(1800)))
     assert (past.sent_through, past.ends_at) == (NOON - s(3600), NOON - s(1800))
     future = taken(wanted(60, 0, starts_at=NOON + s(60), duration=s(600)))
     assert requests.complete_at(future) == NOON + s(660)
+    since = taken(wanted(60, 0, starts_at=NOON - s(600), duration=s(0)))
+    assert (since.sent_through, since.ends_at) == (NOON - s(600), NOON)
+
+
+@pytest.mark.parametrize(("length", "grain"), [(1800, 1800), (3 * 86400, 86400)])
+def test_a_stretch_without_a_granularity_is_averaged_as_a_whole_or_by_the_day(length, grain):
+    request = taken(wanted(0, 0, starts_at=NOON - s(length), duration=s(length)))
+    assert requests.grain_of(request) == s(grain)
+
+
+def test_a_history_without_a_stretch_is_all_that_is_kept():
+    wire = wanted(900, 0, specifier_id="history", r_ids=("site-power-history",))
+    request = taken(wire, NOON + s(1))
+    assert (request.sent_through, request.ends_at) == (NOON - KEEP + s(900), NOON + s(1))
+
+
+def test_a_stretch_that_is_partly_forgotten_is_served_from_its_first_whole_interval():
+    wire = wanted(7, 0, starts_at=NOON - s(140), duration=s(140))
+    start, end = requests.chunk_of(taken(wire), NOON, NOON - s(100))
+    assert (start, end) == (NOON - s(98), NOON)
+    assert requests.chunk_of(taken(wire), NOON, NOON + s(1)) == (NOON, NOON)  # all of it
+
+
+@pytest.mark.parametrize(
+    ("granularity", "back", "reports"),
+    [
+        (7, 60, [(60, 8), (120, 9), (180, 8)]),
+        (7, 7, [(7, 1), (14, 1), (21, 1)]),
+        (90, 60, [(120, 1), (180, 1), (300, 1)]),
+        (45, 90, [(90, 2), (180, 2), (270, 2)]),
+        (0, 90, [(90, 1), (180, 1), (270, 1)]),
+        (5400, 5400, [(5400, 1), (10800, 1), (16200, 1)]),
+        (2.5, 10, [(10, 4), (20, 4), (30, 4)]),
+        (86400, 86400, [(86400, 1), (172800, 1), (259200, 1)]),
+    ],
+)
+def test_reports_come_when_their_duration_passes_with_the_intervals_that_are_over(
+    granularity, back, reports
+):
+    """Where neither divides the other, too: on the clock, each with what is whole by then."""
+    request = ReportRequest("rr", "usage", ("a",), s(granularity), s(back), _EPOCH)
+    for due_s, intervals in reports:
+        due = requests.complete_at(request)
+        assert due == _EPOCH + s(due_s)
+        start, end = requests.chunk_of(request, due + s(0.5), _EPOCH)
+        assert start == request.sent_through
+        assert (end - start) / requests.grain_of(request) == intervals
+        request = replace(request, sent_through=end)
+
+
+def test_what_may_have_arrived_is_repeated_as_it_was():
+    request = ReportRequest("rr", "usage", ("a",), s(1), s(10), NOON)
+    held = requests.begun(NOTHING.with_request(request), "rr", NOON + s(10))
+    (sending,) = held.requests
+    assert requests.chunk_of(sending, NOON + s(500), NOON) == (NOON, NOON + s(10))
+    (sent,) = requests.advanced(held, "rr", NOON + s(10)).requests
+    assert requests.chunk_of(sent, NOON + s(500), NOON) == (NOON + s(10), NOON + s(500))
 
 
 def test_a_report_that_ends_covers_the_rest_of_its_stretch():
@@ -140,7 +208,7 @@ def test_a_report_that_ends_covers_the_rest_of_its_stretch():
         (wanted(0.5), "its interval of 0.5 s is not between the offered 1 and 86400 s"),
         (wanted(100_000), "its interval of 100000 s"),
         (wanted(0, 0.001), "its interval of 0.001 s"),
-        (wanted(60, 30 * 86400), "reportBackDuration is longer than P3DT12H"),
+        (wanted(60, 30 * 86400), "reportBackDuration is longer than P17DT12H"),
         (wanted(starts_at=NOON, duration=s(-1)), "no sensible duration"),
         (wanted(starts_at=NOON.replace(year=9999)), "begins in the year 9999"),
     ],
@@ -154,7 +222,12 @@ def test_what_is_not_offered_is_refused_with_the_reason(wire, why):
 
 
 def test_no_rids_means_all_of_them():
-    assert taken(wanted(r_ids=())).r_ids == ("site-power", "site-energy")
+    assert taken(wanted(r_ids=())).r_ids == (
+        "site-power",
+        "site-energy",
+        "gpus-power",
+        "gpus-energy",
+    )
 
 
 def test_the_same_request_again_goes_on_where_it_was():
@@ -163,6 +236,27 @@ def test_the_same_request_again_goes_on_where_it_was():
     moved = first.with_request(replace(request, sent_through=NOON + s(50)))
     again = requests.adopt(moved, taken(wanted(), NOON + s(90)), NOON + s(90))
     assert [r.sent_through for r in again.requests] == [NOON + s(50)]
+
+
+def test_the_same_report_asked_for_twice_is_two_and_both_go_on_later():
+    """Also where the VTN asks for only one of them at first."""
+    first, second = taken(wanted(request_id="a")), taken(wanted(request_id="b"))
+    held = requests.adopt(requests.adopt(NOTHING, first, NOON), second, NOON)
+    assert requests.pending_ids(held.requests) == ("a", "b")
+    asleep = replace(held, requests=requests.dormant(held.requests))
+    later = NOON + s(500)
+    for request_id in ("c", "d"):
+        asleep = requests.adopt(asleep, taken(wanted(request_id=request_id), later), later)
+    assert {r.request_id: r.sent_through for r in asleep.requests} == {"c": NOON, "d": NOON}
+
+
+def test_what_nobody_asked_for_when_it_could_have_been_is_not_gone_on_with_later():
+    left = ReportRequest("left", "usage", ("site-power",), s(1), s(10), NOON, dormant=True)
+    other = replace(left, request_id="other", specifier_id="status")
+    asked = replace(left, request_id="asked", sent_through=NOON + s(900), dormant=False)
+    ending = replace(asked, request_id="ending", ends_at=NOON + s(950))
+    kept = requests.dormant((left, asked, other, ending))
+    assert {r.request_id for r in kept} == {"asked", "other"}
 
 
 def test_a_new_request_takes_over_from_a_dormant_one_of_its_kind():
@@ -184,7 +278,13 @@ def test_a_request_that_begins_later_takes_nothing_over():
 
 
 def test_waiting_counts_data_points_that_are_due():
-    request = taken(wanted(1, 10, r_ids=()))
+    request = taken(wanted(1, 10, r_ids=("site-power", "site-energy")))
     assert requests.waiting(request, NOON + s(10)) == 0  # its last sample may still be written
     assert requests.waiting(request, NOON + s(11)) == 20
     assert requests.waiting(request, NOON + s(601)) == 1200
+
+
+def test_what_is_forgotten_is_not_waited_for():
+    request = taken(wanted(60, 60))
+    away = KEEP + s(86_400)
+    assert requests.waiting(request, NOON + away) == KEEP // s(60) - 1

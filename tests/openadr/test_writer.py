@@ -5,7 +5,7 @@ from lxml import etree
 
 from agent.core.event import Opt
 from agent.errors import WireError
-from agent.openadr.v20b import requests, writer
+from agent.openadr.v20b import offers, writer
 from agent.openadr.v20b.messages import Code, EventAnswer, Response
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.xml import check_outgoing, child, children, text
@@ -44,7 +44,7 @@ def report(*data):
         lambda: writer.request_event(NASTY),
         lambda: writer.created_event(NASTY, NASTY, [EventAnswer(NASTY, 4_294_967_295, Opt.IN)]),
         lambda: writer.created_event(NASTY, "", [], Response(454, NASTY, NASTY)),
-        lambda: writer.register_report(NASTY, requests.metadata_of(SETTINGS, NOW), NASTY),
+        lambda: writer.register_report(NASTY, offers.metadata_of(SETTINGS, NOW), NASTY),
         lambda: writer.registered_report(NASTY, NASTY),
         lambda: writer.created_report(NASTY, Response(461, NASTY, NASTY), [NASTY, "0"]),
         lambda: writer.canceled_report(NASTY, Response(200, "OK", ""), []),
@@ -95,20 +95,47 @@ def test_rule_42_request_ids_stand_in_the_event_responses_alone():
     assert [text(r, "responseCode") for r in responses] == ["200", "454"]
 
 
-def test_rule_510_the_offer_is_usage_and_status_of_the_site():
-    root = body_of(writer.register_report("ven-1", requests.metadata_of(SETTINGS, NOW)))
-    reports = list(children(root, "oadrReport"))
-    names = ["METADATA_TELEMETRY_USAGE", "METADATA_TELEMETRY_STATUS"]
-    assert [text(r, "reportName") for r in reports] == names
-    usage = list(children(reports[0], "oadrReportDescription"))
-    assert [text(d, "rID") for d in usage] == ["site-power", "site-energy"]
-    assert text(usage[0], "powerReal", "itemUnits") == "W"
-    assert text(usage[1], "energyReal", "itemUnits") == "Wh"
-    assert text(usage[0], "reportDataSource", "resourceID") == "site"
-    assert text(usage[0], "oadrSamplingRate", "oadrMinPeriod") == "PT1S"
-    assert text(usage[0], "oadrSamplingRate", "oadrMaxPeriod") == "P1D"
-    status = child(reports[1], "oadrReportDescription")
+def described(settings=SETTINGS):
+    """The offer, by report name: its descriptions by rID."""
+    root = body_of(writer.register_report("ven-1", offers.metadata_of(settings, NOW)))
+    return {
+        text(report, "reportName"): {
+            text(d, "rID"): d for d in children(report, "oadrReportDescription")
+        }
+        for report in children(root, "oadrReport")
+    }
+
+
+def test_rule_510_the_offer_is_usage_status_and_history_of_site_and_gpus():
+    offer = described()
+    assert {name: list(points) for name, points in offer.items()} == {
+        "METADATA_TELEMETRY_USAGE": ["site-power", "site-energy", "gpus-power", "gpus-energy"],
+        "METADATA_TELEMETRY_STATUS": ["site-status", "gpus-status"],
+        "METADATA_HISTORY_USAGE": [
+            "site-power-history",
+            "site-energy-history",
+            "gpus-power-history",
+            "gpus-energy-history",
+        ],
+    }
+    usage = offer["METADATA_TELEMETRY_USAGE"]
+    assert text(usage["site-power"], "powerReal", "itemUnits") == "W"
+    assert text(usage["gpus-energy"], "energyReal", "itemUnits") == "Wh"
+    assert text(usage["site-power"], "reportDataSource", "resourceID") == "site"
+    assert text(usage["gpus-power"], "reportDataSource", "resourceID") == "gpus"
+    assert text(usage["site-power"], "oadrSamplingRate", "oadrMinPeriod") == "PT1S"
+    assert text(usage["site-power"], "oadrSamplingRate", "oadrMaxPeriod") == "P1D"
+    status = offer["METADATA_TELEMETRY_STATUS"]["gpus-status"]
     assert text(status, "reportType") == "x-resourceStatus"
+    assert text(status, "reportDataSource", "resourceID") == "gpus"
+
+
+def test_the_offer_names_the_one_market_context_and_what_is_left_out_is_not_offered():
+    only = {"market_contexts": ("http://utility.example/fast-dr",), "gpus_resource": ""}
+    usage = described(SETTINGS.model_copy(update=only))["METADATA_TELEMETRY_USAGE"]
+    assert list(usage) == ["site-power", "site-energy"]
+    assert text(usage["site-power"], "marketContext") == "http://utility.example/fast-dr"
+    assert text(described()["METADATA_TELEMETRY_USAGE"]["site-power"], "marketContext") is None
 
 
 def test_importing_the_ven_does_not_import_openleadr():

@@ -7,14 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from agent.core.ledger import Lever
-from agent.core.sample import Sample
-from agent.core.site import MeterQuality
 from agent.errors import StoreFullError
 from agent.store import audit as audit_module
 from agent.store.audit import Audit, AuditLine
 from agent.store.events import EventBook
 from agent.store.facts import Facts
-from agent.store.history import History
 from agent.store.ledger import Ledger
 from agent.store.state import open_state
 from tests.core.build import at, event, record
@@ -175,27 +172,6 @@ def test_a_ledger_that_cannot_be_written_says_so_and_believes_nothing(tmp_path):
         ledger.put([entry(number, reason="x" * 10_000) for number in range(50)])
     assert ledger.entries == ()
     database.close()
-
-
-def test_samples_come_back_in_order_and_within_the_window(tmp_path):
-    history = History(tmp_path)
-    samples = [
-        Sample(at(n), 100.0 + n, MeterQuality.GOOD, 90.0, 80.0, override=n == 3, restrained=n == 4)
-        for n in range(10)
-    ]
-    history.add(reversed(samples))
-    assert list(history.between(at(2), at(7))) == samples[2:7]
-    history.forget_before(at(5))
-    assert list(history.between(at(0), at(99))) == samples[5:]
-    history.close()
-
-
-def test_a_sample_without_power_comes_back_without(tmp_path):
-    history = History(tmp_path)
-    blind = Sample(at(0), None, MeterQuality.BAD)
-    history.add([blind])
-    assert history.between(at(0), at(1)) == (blind,)
-    history.close()
 
 
 def test_facts_and_audit(tmp_path):

@@ -13,9 +13,10 @@ from agent.openadr.v20b.messages import (
     Response,
     quote,
 )
+from agent.openadr.v20b.requests import dormant
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
-from agent.store.registrations import Registration, ReportRequest, SentOpt
+from agent.store.registrations import Registration, SentOpt
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +82,6 @@ def cancelled(registration: Registration) -> Registration:
 def unsaid(opts: tuple[SentOpt, ...]) -> tuple[SentOpt, ...]:
     """Opts that a VTN may have forgotten with the registration: they are told again."""
     return tuple(replace(opt, acknowledged=False) for opt in opts)
-
-
-def dormant(requests: tuple[ReportRequest, ...]) -> tuple[ReportRequest, ...]:
-    """Report requests that nobody asks for any more: one for each kind, the furthest behind."""
-    kept: dict[object, ReportRequest] = {}
-    for request in sorted(requests, key=lambda r: r.sent_through):
-        if request.ends_at is None:
-            kept.setdefault(
-                (request.specifier_id, request.granularity), replace(request, dormant=True)
-            )
-    return tuple(kept.values())
 
 
 async def _register(

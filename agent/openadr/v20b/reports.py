@@ -1,26 +1,17 @@
-"""Reporting to a VTN: the offer, the requests, and the reports themselves.
-
-An interval without any usable sample is left out of a usage report: the profile would demand a
-number, and an invented one is worse than none. Status is reported all the same (offline). Only a
-report that the VTN waits for (one-shot, or the last after a cancellation) always comes, with "No
-Quality - No Value" if need be.
-"""
+"""Reporting to a VTN: the offer, the requests, and the reports themselves."""
 
 import asyncio
 import logging
-import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import NoReturn
 
 from agent.clock import Clock
-from agent.core.sample import Point, Sample, points
-from agent.core.site import MeterQuality
 from agent.errors import StoreError, UnreachableError, WireError
-from agent.openadr.v20b import requests, writer
+from agent.openadr.v20b import compose, offers, requests, writer
 from agent.openadr.v20b.messages import (
     CancelReport,
     Code,
@@ -43,20 +34,21 @@ from agent.store.registrations import ReportRequest
 log = logging.getLogger(__name__)
 
 SERVICE = "EiReport"
-QUALITIES = {
-    MeterQuality.GOOD: "Quality Good - Non Specific",
-    MeterQuality.ESTIMATED: "Quality Uncertain - Non Specific",
-    MeterQuality.BAD: "Quality Bad - Non Specific",
-}
-NO_VALUE = "No Quality - No Value"
 _UNKNOWN = (Code.INVALID_ID, Code.NOT_RECOGNIZED, Code.REPORT_NOT_SUPPORTED)
-_WHOLE = timedelta(seconds=1)
-_TICK = timedelta(microseconds=1)
-RECENT = timedelta(seconds=5)
 PATIENCE = timedelta(minutes=15)
 """How long to wait for samples that are late, before what they would have covered counts as missing."""
 RETRY_S = 1.0
 """How soon to look again for samples that are late."""
+PACE_S = 1.0
+"""How long to leave a VTN alone between the rounds of a catching-up: a message of each request."""
+
+
+@dataclass(slots=True)
+class _Refusal:
+    """A request whose reports the VTN refuses: tried again ever more rarely, and by itself."""
+
+    backoff: Backoff
+    again_s: float = 0.0
 
 
 class Reporter:
@@ -77,12 +69,14 @@ class Reporter:
         self._registration = registration
         self._history = history
         self._clock = clock
+        self._rng = rng
         self._backoff = Backoff(rng)
         self._link = link
         self._alarm = Alarm(clock)
         self._metadata_asked = ""
         """The id of the request for our offer itself, while it is open."""
         self._failing_since: datetime | None = None
+        self._refused: dict[str, _Refusal] = {}
 
     def wake(self) -> None:
         """Something changed: a registration, a request, or the VTN is back."""
@@ -113,17 +107,21 @@ class Reporter:
                     self._failed(error)
                     delay_s = self._backoff.after(error)
                 else:
-                    self._failing_since = None
                     self._backoff.reset()
-                    self._link.clear("reports")
                     self._link.clear("reporting")
+                    if not self._refused:
+                        self._failing_since = None
+                        self._link.clear("reports")
             await self._alarm.wait(delay_s)
 
     async def create(self, message: CreateReport) -> None:
         """Take requests that came with a poll, and say which reports are to come."""
         refusals = await self._take(message.requests)
-        self.wake()
-        await self._confirm(message.request_id, refusals)
+        try:
+            await self._confirm(message.request_id, refusals)
+        finally:
+            # Only now, so that a VTN hears that a report is to come before it comes.
+            self.wake()
 
     async def cancel(self, message: CancelReport, *, answer: bool = True) -> None:
         """End reports; where the VTN wants one last report of each, after that.
@@ -161,11 +159,11 @@ class Reporter:
     async def _offer(self) -> None:
         """Send METADATA where it is due: after registering, when it changed, when asked for."""
         held = self._registration.valid
-        digest = requests.digest_of(self._settings)
+        digest = offers.digest_of(self._settings)
         if held is None or held.offered == digest:
             return
         asked = self._metadata_asked
-        reports = requests.metadata_of(self._settings, self._clock.now())
+        reports = offers.metadata_of(self._settings, self._clock.now())
         body = writer.register_report(held.ven_id, reports, asked)
         answer = await self._vtn.ask(SERVICE, body, held.ven_id)
         if not isinstance(answer, RegisteredReport | OadrResponse):
@@ -225,44 +223,67 @@ class Reporter:
         await self._vtn.ask(SERVICE, body, held.ven_id)
 
     async def _send_due(self) -> float | None:
-        """Send everything that is complete, oldest first, a message of each request in turn.
+        """Send a message of each request that is due.
 
-        Returns the seconds until more is due; None when nothing is asked for. A report that the VTN
+        Returns the seconds until more is; None when nothing is asked for. So no request waits for
+        more than one message of each other one, however far that is behind. A report that the VTN
         refuses does not hold up the others.
         """
+        now = self._clock.now()
+        settled = await asyncio.to_thread(self._settled, now)
         failure: WireError | None = None
-        while failure is None:
-            now = self._clock.now()
-            settled = await asyncio.to_thread(self._settled, now)
-            due = [
-                r for r in self._requests() if not r.dormant and requests.complete_at(r) <= settled
-            ]
-            if not due:
-                break
-            for request in due:
-                try:
-                    await self._send(request, settled, now)
-                except (UnreachableError, NotRegisteredError):
-                    raise
-                except WireError as error:
-                    failure = error
-        if failure is not None:
+        awake = self._awake()
+        served = {request.request_id for request in awake}
+        self._refused = {i: refusal for i, refusal in self._refused.items() if i in served}
+        for request in awake:
+            if requests.complete_at(request) > settled or self._rests(request):
+                continue
+            try:
+                await self._send(request, settled, now)
+            except (UnreachableError, NotRegisteredError):
+                raise
+            except WireError as error:
+                failure = error
+                self._refuse(request, error)
+            else:
+                self._refused.pop(request.request_id, None)
+        held = self._registration.valid
+        if failure is not None and held is not None and not held.offered:
             raise failure
-        complete = [requests.complete_at(r) for r in self._requests() if not r.dormant]
-        if not complete:
-            return None
-        delay_s = (min(complete) + requests.SETTLE - self._clock.now()).total_seconds()
-        return delay_s if delay_s > 0 else RETRY_S
+        return self._until_due(settled)
+
+    def _until_due(self, settled: datetime) -> float | None:
+        """The seconds until a report is due, s; `settled` is what the last round went by."""
+        boot_s, now = self._clock.instant().boot_s, self._clock.now()
+        delays_s = []
+        for request in self._awake():
+            complete = requests.complete_at(request)
+            if complete <= settled:
+                delay_s = PACE_S
+            else:
+                delay_s = (complete + requests.SETTLE - now).total_seconds()
+            refusal = self._refused.get(request.request_id)
+            rest_s = 0.0 if refusal is None else refusal.again_s - boot_s
+            delays_s.append(max(delay_s if delay_s > 0 else RETRY_S, rest_s))
+        return min(delays_s, default=None)
+
+    def _refuse(self, request: ReportRequest, error: WireError) -> None:
+        """The VTN will not have a report: let it rest, and name it."""
+        refusal = self._refused.setdefault(request.request_id, _Refusal(Backoff(self._rng)))
+        refusal.again_s = self._clock.instant().boot_s + refusal.backoff.after(error)
+        self._failed(error)
+
+    def _rests(self, request: ReportRequest) -> bool:
+        refusal = self._refused.get(request.request_id)
+        return refusal is not None and refusal.again_s > self._clock.instant().boot_s
 
     def _settled(self, now: datetime) -> datetime:
         """Until when samples are complete: the newest one there is, or as long ago as we wait for.
 
         While the disk is full samples are late, and must not be taken for missing. Runs in a thread.
         """
-        for back in (RECENT, PATIENCE):
-            if samples := self._history.between(now - back, now + _TICK):
-                return samples[-1].at
-        return now - PATIENCE
+        newest = self._history.newest(now)
+        return now - PATIENCE if newest is None else max(newest, now - PATIENCE)
 
     async def _send(self, request: ReportRequest, settled: datetime, now: datetime) -> None:
         """Send the next message of one request, and move its cursor once that has arrived."""
@@ -272,16 +293,17 @@ class Reporter:
         start, end = requests.chunk_of(request, settled, now - KEEP)
         body = await asyncio.to_thread(self._build, request, start, end, held.ven_id, now)
         if body is not None:
+            await self._registration.update(lambda r: requests.begun(r, request.request_id, end))
             answer = await self._vtn.ask(SERVICE, body, held.ven_id)
             if not isinstance(answer, UpdatedReport | OadrResponse):
                 raise WireError(f"the VTN answered a report with {type(answer).__name__}")
             if not answer.response.ok:
-                await self._refused(request, answer.response)
+                await self._lost(request, answer.response)
             if isinstance(answer, UpdatedReport) and answer.cancel is not None:
                 await self.cancel(answer.cancel, answer=False)
         await self._registration.update(lambda r: requests.advanced(r, request.request_id, end))
 
-    async def _refused(self, request: ReportRequest, response: Response) -> None:
+    async def _lost(self, request: ReportRequest, response: Response) -> None:
         """A VTN that does not know a request has lost it: offer our reports again, so that it asks."""
         if response.code in _UNKNOWN:
             await self._registration.update(lambda r: requests.forgotten(r, request.request_id))
@@ -291,66 +313,25 @@ class Reporter:
         self, request: ReportRequest, start: datetime, end: datetime, ven_id: str, now: datetime
     ) -> bytes | None:
         """One message of a request; None when there is nothing to say. Runs in a thread."""
-        samples = [_finite(sample) for sample in self._history.between(start, end)]
-        offer = next(
-            o for o in requests.offers_of(self._settings) if o.specifier_id == request.specifier_id
-        )
-        data = [
-            datum
-            for point in _points(samples, start, end, requests.grain_of(request))
-            for r_id in request.r_ids
-            if (datum := _datum(offer, r_id, point)) is not None
-        ]
-        if not data and end == request.ends_at:
-            data = [writer.Datum(start, None, request.r_ids[0], NO_VALUE)]
-        if not data:
+        offer = offers.offer_for(request.specifier_id, self._settings)
+        if offer is None:
             return None
-        report = writer.Report(
-            report_id=f"{request.request_id}-{start:%Y%m%dT%H%M%S}",
-            report_request_id=request.request_id,
-            report_specifier_id=request.specifier_id,
-            report_name=offer.name,
-            created_at=now,
-            intervals=data,
-        )
-        return writer.update_report(ven_id, report)
+        points = self._history.points(start, end, requests.grain_of(request))
+        report = compose.report_of(request, offer, points, start, now)
+        return None if report is None else writer.update_report(ven_id, report)
 
     def _is_full(self, request: ReportRequest) -> bool:
         served = requests.pending_ids(self._requests())
         return request.request_id not in served and len(served) >= requests.MAX_REQUESTS
+
+    def _awake(self) -> list[ReportRequest]:
+        """The requests that are being served."""
+        return [request for request in self._requests() if not request.dormant]
 
     def _requests(self) -> tuple[ReportRequest, ...]:
         held = self._registration.valid
         return () if held is None else held.requests
 
 
-def _points(
-    samples: Sequence[Sample], start: datetime, end: datetime, grain: timedelta
-) -> Iterator[Point]:
-    """The intervals of a stretch, and its rest if it is not a multiple of them."""
-    whole = start + (end - start) // grain * grain
-    yield from points(samples, start, whole, grain)
-    if whole < end:
-        yield from points([s for s in samples if s.at >= whole], whole, end, end - whole)
-
-
-def _datum(offer: requests.Offer, r_id: str, point: Point) -> writer.Datum | None:
-    duration = None if point.duration % _WHOLE else point.duration
-    quality = QUALITIES[point.quality]
-    if offer.name == "TELEMETRY_STATUS":
-        status = writer.Status(online=point.samples > 0, override=point.override)
-        return writer.Datum(point.start, duration, r_id, quality, status=status)
-    value = point.power_w if r_id == offer.r_ids[0] else point.energy_wh
-    if value is None:
-        return None
-    return writer.Datum(point.start, duration, r_id, quality, f"{value:.9g}")
-
-
 def _is_metadata(wire: WireReportRequest | RejectedRequest) -> bool:
-    return isinstance(wire, WireReportRequest) and wire.specifier_id == requests.METADATA
-
-
-def _finite(sample: Sample) -> Sample:
-    if sample.power_w is None or math.isfinite(sample.power_w):
-        return sample
-    return replace(sample, power_w=None)
+    return isinstance(wire, WireReportRequest) and wire.specifier_id == offers.METADATA

@@ -1,22 +1,22 @@
-"""Which reports the site offers, which of them a VTN may have, and when each is due.
+"""Which reports a VTN may have, when each is due and what its next message covers.
 
 Pure: `now` is an argument. Reports are cut from the history by a cursor for each request, so there
-is no queue to lose: what has not arrived is simply still to be sent.
+is no queue to lose: what has not arrived is simply still to be sent. What a message covers is
+written down before it is sent, so that after a crash, or an answer that got lost, the same report
+is sent again under the same id, and a VTN can tell.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from agent.openadr.iso8601 import format_duration
 from agent.openadr.v20b.messages import Code, RejectedRequest, WireReportRequest, quote
+from agent.openadr.v20b.offers import HISTORY, Offer, offer_for, offers_of
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.store.history import KEEP
 from agent.store.registrations import Registration, ReportRequest
 
-METADATA = "METADATA"
-"""The specifier under which a VTN asks for our offer itself."""
 SETTLE = timedelta(seconds=1)
 """How long after an instant its sample is usually on disk."""
 LATEST = timedelta(seconds=10)
@@ -24,98 +24,40 @@ LATEST = timedelta(seconds=10)
 MAX_REQUESTS = 64
 MAX_DATA = 600
 """Data points in one message."""
-MAX_SPAN = timedelta(hours=6)
-"""Samples read for one message span no more than this, or one interval if that is longer."""
+MAX_SPAN = timedelta(days=1)
+"""One message spans no more than this, or one interval: samples take time to add up."""
 
 _ORIGIN = datetime(1970, 1, 1, tzinfo=UTC)
 _NOTHING = timedelta(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """One report the site can make."""
-
-    specifier_id: str
-    name: str
-    r_ids: tuple[str, ...]
-
-
-def offers_of(settings: Ven20bSettings) -> tuple[Offer, ...]:
-    """The profile's minimum (2.0b rule 510): usage and status of the site as one resource."""
-    resource = settings.resource
-    return (
-        Offer("usage", "TELEMETRY_USAGE", (f"{resource}-power", f"{resource}-energy")),
-        Offer("status", "TELEMETRY_STATUS", (f"{resource}-status",)),
-    )
-
-
-def metadata_of(settings: Ven20bSettings, now: datetime) -> tuple[Mapping[str, Any], ...]:
-    """The offers as METADATA reports, in the templates' terms."""
-    power = {
-        **_measurement("powerReal", "RealPower", "W"),
-        "power_attributes": {
-            "hertz": settings.mains_hz,
-            "voltage": settings.mains_v,
-            "ac": True,
-        },
-    }
-    energy = _measurement("energyReal", "RealEnergy", "Wh")
-    usage, status = offers_of(settings)
-    descriptions = {
-        usage: (
-            _description(settings, usage.r_ids[0], "usage", "Mean", power),
-            _description(settings, usage.r_ids[1], "usage", "Net", energy),
-        ),
-        status: (
-            _description(settings, status.r_ids[0], "x-resourceStatus", "x-notApplicable", None),
-        ),
-    }
-    return tuple(
-        {
-            "duration": KEEP,
-            "report_descriptions": described,
-            "report_specifier_id": offer.specifier_id,
-            "report_name": f"METADATA_{offer.name}",
-            "created_date_time": now,
-        }
-        for offer, described in descriptions.items()
-    )
-
-
-def digest_of(settings: Ven20bSettings) -> str:
-    """What the offer depends on: when it changes, the VTN must hear of it."""
-    return (
-        f"{settings.resource} {settings.report_min_s:g}-{settings.report_max_s:g} s "
-        f"{settings.mains_hz} Hz {settings.mains_v} V"
-    )
+_TICK = timedelta(microseconds=1)
 
 
 def judge(
     wire: WireReportRequest, settings: Ven20bSettings, now: datetime
 ) -> ReportRequest | RejectedRequest:
     """A request as it will be served, or why it cannot be."""
-    offer = next((o for o in offers_of(settings) if o.specifier_id == wire.specifier_id), None)
+    offer = offer_for(wire.specifier_id, settings)
     why = _objection(wire, offer, settings)
     if why or offer is None:
         text = f"report request {quote(wire.request_id)}: {why}"
         return RejectedRequest(wire.request_id, Code.REPORT_NOT_SUPPORTED, text)
+    start, end, granularity = _stretch_of(wire, settings, now)
+    if start is None and offer.name == HISTORY and end is not None:
+        granularity = granularity or timedelta(seconds=settings.report_max_s)
+        start = floor(end - KEEP, granularity) + granularity
     request = ReportRequest(
         request_id=wire.request_id,
         specifier_id=wire.specifier_id,
         r_ids=wire.r_ids or offer.r_ids,
-        granularity=wire.granularity,
+        granularity=granularity,
         back_duration=wire.back_duration,
         sent_through=now,
+        ends_at=end,
     )
-    grain = grain_of(request)
-    start, end = wire.starts_at, None
-    if start is not None and wire.duration:
-        end = start + wire.duration
-    if not wire.back_duration and end is None:
-        end = now
     if start is None:
+        grain = grain_of(request)
         start = now - grain if end is not None else floor(now, grain)
-    return replace(request, sent_through=start, ends_at=end)
+    return replace(request, sent_through=start)
 
 
 def adopt(registration: Registration, request: ReportRequest, now: datetime) -> Registration:
@@ -125,10 +67,17 @@ def adopt(registration: Registration, request: ReportRequest, now: datetime) -> 
     later begins then.
     """
     same = next((r for r in registration.requests if r.request_id == request.request_id), None)
+    if (
+        same is not None
+        and not same.dormant
+        and request.back_duration
+        and _asks_same(same, request)
+    ):
+        return registration
     alike = [
         r for r in registration.requests if r.dormant and r.specifier_id == request.specifier_id
     ]
-    alike.sort(key=lambda r: r.granularity != request.granularity)
+    alike.sort(key=lambda r: (r.granularity != request.granularity, not _asks_same(r, request)))
     earlier = same or next(iter(alike), None)
     if earlier is None or not request.back_duration or request.sent_through > now:
         return registration.with_request(request)
@@ -147,11 +96,13 @@ def grain_of(request: ReportRequest) -> timedelta:
 def complete_at(request: ReportRequest) -> datetime:
     """When its next report covers what it is to cover; one that is asked for once comes as a whole.
 
-    Report periods keep to the clock as intervals do, so that a late report delays none after it.
+    That is each time its report-back duration passes on the clock, once another interval is over:
+    so a late report delays none after it, and the one need not be a multiple of the other.
     """
     if request.ends_at is not None and not request.back_duration:
         return request.ends_at
-    full = _passed(request, request.sent_through) + _period_of(request)
+    first = request.sent_through + grain_of(request)
+    full = _passed(request, first - _TICK) + _period_of(request)
     return full if request.ends_at is None else min(full, request.ends_at)
 
 
@@ -161,19 +112,20 @@ def chunk_of(
     """The stretch that its next message covers: whole intervals, as many as go into one.
 
     Samples are complete before `settled` and forgotten before `kept_from`; what is forgotten is
-    skipped. The rest of a report that ends counts whole.
+    skipped. The rest of a report that ends counts whole. What may have arrived already is repeated
+    as it was.
     """
     grain = grain_of(request)
-    start = request.sent_through
-    if start < kept_from:
-        start += -((start - kept_from) // grain) * grain
+    start = _kept(request, kept_from)
+    if request.sending_through is not None and request.sending_through > start:
+        return start, request.sending_through
     ending = request.ends_at is not None and request.ends_at <= settled
     if request.ends_at is not None and ending:
         until = request.ends_at
         start = min(start, until)
     else:
         until = _passed(request, settled)
-    most = min(MAX_DATA // len(request.r_ids), max(1, MAX_SPAN // grain))
+    most = max(1, min(MAX_DATA // len(request.r_ids), MAX_SPAN // grain))
     whole = max(0, (until - start) // grain)
     if ending and whole < most:
         return start, until
@@ -181,14 +133,15 @@ def chunk_of(
 
 
 def waiting(request: ReportRequest, now: datetime) -> int:
-    """How many of its data points are due and have not arrived."""
+    """How many of its data points are due and have not arrived, of those that still can."""
     settled = now - SETTLE
     if request.dormant or settled < complete_at(request):
         return 0
     until = _passed(request, settled)
     if request.ends_at is not None and request.ends_at <= settled:
         until = request.ends_at
-    return max(1, (until - request.sent_through) // grain_of(request)) * len(request.r_ids)
+    start = _kept(request, now - KEEP)
+    return max(1, (until - start) // grain_of(request)) * len(request.r_ids)
 
 
 def floor(at: datetime, length: timedelta) -> datetime:
@@ -215,12 +168,20 @@ def offered(registration: Registration, digest: str, settings: Ven20bSettings) -
     return replace(registration, offered=digest, requests=held)
 
 
+def begun(registration: Registration, request_id: str, end: datetime) -> Registration:
+    """The registration when the report of everything up to `end` is about to be sent."""
+    request = _live(registration, request_id)
+    if request is None:
+        return registration
+    return registration.with_request(replace(request, sending_through=end))
+
+
 def advanced(registration: Registration, request_id: str, end: datetime) -> Registration:
     """The registration once everything of a request before `end` has arrived."""
     request = _live(registration, request_id)
     if request is None:
         return registration
-    sent = replace(request, sent_through=max(request.sent_through, end))
+    sent = replace(request, sent_through=max(request.sent_through, end), sending_through=None)
     if sent.ends_at is not None and sent.sent_through >= sent.ends_at:
         return registration.without_request(request_id)
     return registration.with_request(sent)
@@ -244,8 +205,38 @@ def forgotten(registration: Registration, request_id: str) -> Registration:
     """The registration once the VTN turned out not to know a request: our offer is due again."""
     request = _live(registration, request_id)
     if request is not None:
-        registration = registration.with_request(replace(request, dormant=True))
+        asleep = dormant((request,))
+        registration = registration.without_request(request_id)
+        registration = replace(registration, requests=(*registration.requests, *asleep))
     return replace(registration, offered="")
+
+
+def dormant(requests: Sequence[ReportRequest]) -> tuple[ReportRequest, ...]:
+    """Report requests that nobody asks for any more, for new ones of their kind to go on from.
+
+    Not those that end, which are asked for anew from their beginning, nor those that slept already
+    when others of their kind were asked for: those stand for them now.
+    """
+    awake = {_kind(r) for r in requests if not r.dormant}
+    kept = [
+        replace(r, dormant=True, sending_through=None)
+        for r in sorted(requests, key=lambda r: r.sent_through)
+        if r.ends_at is None and not (r.dormant and _kind(r) in awake)
+    ]
+    return tuple(kept[-MAX_REQUESTS:])
+
+
+def _kind(request: ReportRequest) -> object:
+    return request.specifier_id, request.granularity
+
+
+def _asks_same(one: ReportRequest, other: ReportRequest) -> bool:
+    """Whether two requests are for the same report, whatever their ids."""
+    return (
+        _kind(one) == _kind(other)
+        and one.r_ids == other.r_ids
+        and one.back_duration == other.back_duration
+    )
 
 
 def _live(registration: Registration, request_id: str) -> ReportRequest | None:
@@ -255,15 +246,41 @@ def _live(registration: Registration, request_id: str) -> ReportRequest | None:
 
 
 def _period_of(request: ReportRequest) -> timedelta:
-    """How often it is reported: whole intervals at a time."""
-    grain = grain_of(request)
-    return max(grain, request.back_duration // grain * grain)
+    """How often it is reported."""
+    return request.back_duration or grain_of(request)
 
 
 def _passed(request: ReportRequest, at: datetime) -> datetime:
-    """The last end of a report period at or before `at`, on the grid that its intervals lie on."""
+    """When its report-back duration last passed at or before `at`, in phase with its intervals."""
     phase = (request.sent_through - _ORIGIN) % grain_of(request)
     return floor(at - phase, _period_of(request)) + phase
+
+
+def _kept(request: ReportRequest, kept_from: datetime) -> datetime:
+    """Where its next report begins: intervals that are partly forgotten are left out."""
+    behind = max(_NOTHING, kept_from - request.sent_through)
+    grain = grain_of(request)
+    return request.sent_through - (-behind // grain) * grain
+
+
+def _stretch_of(
+    wire: WireReportRequest, settings: Ven20bSettings, now: datetime
+) -> tuple[datetime | None, datetime | None, timedelta]:
+    """Start, end and granularity of what is asked for.
+
+    One report that is to come at once, as `dtstart` now without a duration says, is of what was last.
+    A stretch of no granularity is averaged as a whole.
+    """
+    start, granularity = wire.starts_at, wire.granularity
+    end = start + wire.duration if start is not None and wire.duration else None
+    if wire.back_duration:
+        return start, end, granularity
+    if end is None:
+        end = now if start is None else max(start, now)
+        start = None if start is None else min(start, end - (granularity or LATEST))
+    if start is not None and not granularity:
+        granularity = min(end - start, timedelta(seconds=settings.report_max_s))
+    return start, end, granularity
 
 
 def _objection(wire: WireReportRequest, offer: Offer | None, settings: Ven20bSettings) -> str:
@@ -286,47 +303,3 @@ def _objection(wire: WireReportRequest, offer: Offer | None, settings: Ven20bSet
     if wire.starts_at is not None and not 1970 <= wire.starts_at.year < 3000:
         return f"its reportInterval begins in the year {wire.starts_at.year}"
     return ""
-
-
-def _measurement(name: str, description: str, unit: str) -> dict[str, Any]:
-    return {
-        "ns": "power",
-        "name": name,
-        "description": description,
-        "unit": unit,
-        "scale": "none",
-        "pulse_factor": None,
-        "power_attributes": None,
-    }
-
-
-def _description(
-    settings: Ven20bSettings,
-    r_id: str,
-    report_type: str,
-    reading_type: str,
-    measurement: Mapping[str, Any] | None,
-) -> Mapping[str, Any]:
-    whole_s = timedelta(seconds=1)
-    return {
-        "r_id": r_id,
-        "report_subject": None,
-        "report_data_source": {
-            "emix_interfaces": None,
-            "group_id": None,
-            "group_name": None,
-            "resource_id": settings.resource,
-            "ven_id": None,
-            "party_id": None,
-        },
-        "report_type": report_type,
-        "reading_type": reading_type,
-        "market_context": None,
-        "measurement": measurement,
-        "sampling_rate": {
-            # The schema knows whole seconds only.
-            "min_period": -(-timedelta(seconds=settings.report_min_s) // whole_s) * whole_s,
-            "max_period": timedelta(seconds=settings.report_max_s) // whole_s * whole_s,
-            "on_change": False,
-        },
-    }

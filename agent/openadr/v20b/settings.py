@@ -58,6 +58,12 @@ class Ven20bSettings(VenSettings):
     ven_name: Identifier = Field("", validate_default=False, description="Name shown to the VTN.")
     ven_id: Identifier | None = Field(None, description="Only where the utility assigned one.")
     resource: Identifier = Field("site", description="Resource id of the site at the VTN.")
+    gpus_resource: str = Field(
+        "gpus",
+        max_length=255,
+        pattern=r"^[ -~]*$",
+        description="Resource id of its GPUs together at the VTN; empty: not reported on.",
+    )
     poll_s: Seconds | None = Field(
         None, description="Poll no more often than this; the VTN's own period is a minimum, too."
     )
@@ -82,6 +88,8 @@ class Ven20bSettings(VenSettings):
     def _is_consistent(self) -> Self:
         if self.report_min_s > self.report_max_s:
             raise ValueError("report_min_s must not exceed report_max_s")
+        if self.gpus_resource == self.resource:
+            raise ValueError("gpus_resource must not be what resource is")
         return self
 
     @classmethod
