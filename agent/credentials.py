@@ -5,19 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
-from agent.openadr.v20b.http import tls_context
-from agent.openadr.v20b.settings import VenSettings
+from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
+from agent.openadr.v20b.tls import tls_context
 from agent.web.credentials import read_token, server_tls
 from agent.web.settings import WebSettings
+
+_VEN_FILES = ("cert", "key", "ca", "sign_cert", "sign_key")
 
 
 def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator[str]:
     """What keeps the agent from using them: a sentence each."""
     for i, ven in enumerate(vens):
-        unreadable = list(_unreadable(f"ven[{i}]", ven, ("cert", "key", "ca")))
+        unreadable = list(_unreadable(f"ven[{i}]", ven, _VEN_FILES))
         yield from unreadable
         if not unreadable and ven.vtn_url.startswith("https:"):
             yield from _refused(tls_context, ven)
+        if not unreadable and isinstance(ven, Ven20bSettings) and ven.sign:
+            from agent.openadr.v20b.signing import read_seal  # noqa: PLC0415 - costs 9 MB
+
+            yield from _refused(read_seal, ven)
     unreadable = list(_unreadable("web", web, ("cert", "key")))
     yield from unreadable
     if not unreadable:
@@ -27,7 +33,7 @@ def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator
 
 def _unreadable(table: str, settings: object, keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
-        file: Path | None = getattr(settings, key)
+        file: Path | None = getattr(settings, key, None)
         if file is None:
             continue
         try:

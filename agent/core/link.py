@@ -25,3 +25,7 @@ class Link:
     """Messages and events refused since the start."""
     reports_waiting: int = 0
     """Report intervals that are due and have not arrived."""
+    certificate_expires: datetime | None = None
+    """When the first of our own certificates does; None without one."""
+    vtn_certificate_expires: datetime | None = None
+    """When the one that the VTN last showed does; None before it showed one."""

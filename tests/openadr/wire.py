@@ -22,7 +22,8 @@ _NAMESPACES = (
 def payload(inner: str) -> bytes:
     return (
         f'<?xml version="1.0" encoding="utf-8"?>\n<oadr:oadrPayload {_NAMESPACES}>'
-        f"<oadr:oadrSignedObject>{inner}</oadr:oadrSignedObject></oadr:oadrPayload>"
+        f'<oadr:oadrSignedObject oadr:Id="oadrSignedObject">{inner}</oadr:oadrSignedObject>'
+        "</oadr:oadrPayload>"
     ).encode()
 
 

@@ -59,7 +59,7 @@ class Ven20a(PullVen):
         registration = RegistrationKeeper(registrations, settings.name, settings.vtn_url, link)
         self._standing = _standing_of(settings, registration.current)
         registration.current = self._standing
-        vtn = Vtn(transport or HttpTransport(settings, clock), link, settings.max_bytes, read)
+        vtn = Vtn(transport or HttpTransport(settings, clock, link), link, settings.max_bytes, read)
         events = EventReceiver(
             settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
         )

@@ -88,7 +88,9 @@ async def _register(
     vtn: Vtn, settings: Ven20bSettings, ven_id: str, registration_id: str
 ) -> CreatedPartyRegistration | Response:
     """The new registration, or what the VTN said instead."""
-    body = writer.create_party_registration(settings.label, ven_id, registration_id)
+    body = writer.create_party_registration(
+        settings.label, ven_id, registration_id, signed=settings.sign
+    )
     try:
         answer = await vtn.ask(SERVICE, body, ven_id)
     except NotRegisteredError as error:

@@ -6,22 +6,19 @@
 
 import asyncio
 import os
-import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from agent.clock import Clock
-from agent.errors import ConfigError, UnreachableError, WireError
+from agent.errors import UnreachableError, WireError
 from agent.openadr.v20b.settings import VenSettings
-from agent.tls import load_chain
+from agent.openadr.v20b.standing import LinkKeeper
+from agent.openadr.v20b.tls import watched_context, why_refused
 
-CIPHERS = (
-    "AES128-SHA256:ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE+AESGCM:ECDHE+CHACHA20"
-)
-"""The two suites 2.0b requires (rule 67), of which Python refuses the first by default, and today's."""
 MAX_RETRY_AFTER_S = 3600.0
 """No VTN can ask us to stay away for longer than this."""
 KEEP_ALIVE_S = 1.5
@@ -59,11 +56,17 @@ class Transport(Protocol):
 class HttpTransport:
     """HTTP with a limit on the time of each exchange as a whole and on the length of its answer."""
 
-    def __init__(self, settings: VenSettings, clock: Clock) -> None:
-        """Read the TLS files; raises `ConfigError` when they cannot be used. Connects to nothing."""
+    def __init__(self, settings: VenSettings, clock: Clock, link: LinkKeeper | None = None) -> None:
+        """Read the TLS files; raises `ConfigError` when they cannot be used. Connects to nothing.
+
+        `link` is told of certificates: when they expire, and when new ones cannot be used.
+        """
         self._settings = settings
         self._clock = clock
-        self._tls = tls_context(settings) if settings.vtn_url.startswith("https:") else None
+        url = urlsplit(settings.vtn_url)
+        self._vtn_host = settings.vtn_host or url.hostname or ""
+        link = link or LinkKeeper(settings.name, settings.vtn_url, clock)
+        self._tls = watched_context(settings, link) if url.scheme == "https" else None
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, service: str, body: bytes) -> bytes:
@@ -77,7 +80,8 @@ class HttpTransport:
                 f"{url} gave no whole answer within {self._settings.timeout_s:g} s"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnreachableError(f"{url}: {_reason(error)}") from error
+            refused = why_refused(error, self._vtn_host, self._settings.ca)
+            raise UnreachableError(f"{url}: {refused or _reason(error)}") from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -87,10 +91,17 @@ class HttpTransport:
 
     async def _exchange(self, url: str, body: bytes) -> bytes:
         if self._session is None:
-            self._session = _open_session(self._tls)
+            self._session = _open_session()
         headers = {"Content-Type": "application/xml", "Accept-Encoding": "identity"}
+        # A connection is used again under the context it was made with only.
+        tls = True if self._tls is None else self._tls.current()
         async with self._session.post(
-            url, data=body, headers=headers, allow_redirects=False
+            url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            ssl=tls,
+            server_hostname=self._settings.vtn_host or None,
         ) as response:
             self._witness(response.headers.get("Date"))
             if response.status != 200:
@@ -136,28 +147,9 @@ class HttpTransport:
             self._clock.witness(at)
 
 
-def tls_context(settings: VenSettings) -> ssl.SSLContext:
-    """TLS 1.2 or later with mutual authentication. Raises `ConfigError` for unusable files."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(CIPHERS)
-    try:
-        if settings.ca is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(settings.ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"ven {settings.name}: ca {settings.ca} is unusable: {error}") from error
-    if settings.cert is not None:
-        load_chain(context, settings.cert, settings.key, f"ven {settings.name}: ")
-    return context
-
-
-def _open_session(tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
+def _open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            ssl=tls if tls is not None else True, keepalive_timeout=KEEP_ALIVE_S
-        ),
+        connector=aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S),
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,

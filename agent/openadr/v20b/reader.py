@@ -51,9 +51,21 @@ _STATUSES = ("none", "far", "near", "active", "completed", "cancelled", "cancele
 _TARGET_KINDS = ("venID", "resourceID")
 
 
-def read(body: bytes, max_bytes: int) -> Message:
-    """One message from its bytes. Raises `WireError`, and nothing else."""
-    signed = child(parse(body, max_bytes), "oadrSignedObject")
+Opener = Callable[[Element], Element | None]
+"""Gives the oadrSignedObject of a payload that is to be read, or raises `WireError`."""
+
+
+def unsigned(payload: Element) -> Element | None:
+    """The oadrSignedObject, whoever it is from."""
+    return child(payload, "oadrSignedObject")
+
+
+def read(body: bytes, max_bytes: int, opener: Opener = unsigned) -> Message:
+    """One message from its bytes. Raises `WireError`, and nothing else.
+
+    Nothing is read but what `opener` gives.
+    """
+    signed = opener(parse(body, max_bytes))
     message = None if signed is None else next(iter(signed), None)
     if message is None:
         raise WireError("the message has no content in its oadrSignedObject")

@@ -4,10 +4,29 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Identifier = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
+Fingerprint = Annotated[
+    str,
+    BeforeValidator(lambda said: said.strip().upper() if isinstance(said, str) else said),
+    Field(
+        pattern=r"^([0-9A-F]{2}:){9}(([0-9A-F]{2}:){22})?[0-9A-F]{2}$",
+        description="The last ten bytes of a certificate's SHA-256, or all 32: 00:11:AA and so on.",
+    ),
+]
+
+
+def _several(said: object) -> object:
+    return (said,) if isinstance(said, str) else said
 
 
 class VenSettings(BaseModel):
@@ -27,6 +46,9 @@ class VenSettings(BaseModel):
     cert: Path | None = Field(None, description="TLS client certificate chain, PEM.")
     key: Path | None = Field(None, description="Its private key, PEM.")
     ca: Path | None = Field(None, description="CA of the VTN, PEM; none: the system's.")
+    vtn_host: str = Field(
+        "", description="Name that the VTN's certificate must have, where it is not the URL's host."
+    )
     timeout_s: Seconds = Field(10.0, description="Longest a request may take as a whole.")
     max_bytes: int = Field(2_000_000, ge=10_000, strict=True, description="Longest answer to read.")
 
@@ -67,6 +89,17 @@ class Ven20bSettings(VenSettings):
     poll_s: Seconds | None = Field(
         None, description="Poll no more often than this; the VTN's own period is a minimum, too."
     )
+    sign: bool = Field(False, strict=True, description="Sign what is sent (XML signatures).")
+    sign_cert: Path | None = Field(None, description="Certificate chain to sign with; none: cert.")
+    sign_key: Path | None = Field(None, description="Its private key, PEM; none: key.")
+    vtn_fingerprint: Annotated[tuple[Fingerprint, ...], BeforeValidator(_several)] = Field(
+        (),
+        description="Take only what is signed with the certificate of this fingerprint, or with one "
+        "of several.",
+    )
+    replay_window_s: Seconds = Field(
+        60.0, description="How far the time of a signature may be off, either way."
+    )
     report_min_s: float = Field(
         1.0,
         ge=0.1,
@@ -86,6 +119,10 @@ class Ven20bSettings(VenSettings):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
+        if (self.sign_cert is None) != (self.sign_key is None):
+            raise ValueError("sign_cert and sign_key go together")
+        if self.sign and self.sign_cert is None and self.cert is None:
+            raise ValueError("sign needs cert and key, or sign_cert and sign_key")
         if self.report_min_s > self.report_max_s:
             raise ValueError("report_min_s must not exceed report_max_s")
         if self.gpus_resource == self.resource:

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
+from typing import Literal
 
 from agent.clock import Clock
 from agent.errors import StoreError
@@ -15,6 +17,9 @@ log = logging.getLogger(__name__)
 PROFILE = "OpenADR 2.0b"
 _REMEMBERED = 200
 
+Use = Literal["TLS", "signing"]
+"""What a certificate is for."""
+
 
 class LinkKeeper:
     """Keeps one VEN's `Link`, and logs once when its VTN goes and once when it is back."""
@@ -25,11 +30,18 @@ class LinkKeeper:
         self._link = Link(ven=ven, url=url, profile=profile)
         self._troubles: dict[str, str] = {}
         self._said: dict[str, None] = {}
+        self._certificates: dict[Use, datetime | None] = {"TLS": None, "signing": None}
+        self._vtn_certificates = self._certificates.copy()
 
     @property
     def link(self) -> Link:
         """How it stands now."""
-        return replace(self._link, trouble="; ".join(self._troubles.values()))
+        return replace(
+            self._link,
+            trouble="; ".join(self._troubles.values()),
+            certificate_expires=_first(self._certificates),
+            vtn_certificate_expires=_first(self._vtn_certificates),
+        )
 
     def heard(self) -> None:
         """The VTN gave a usable answer to something."""
@@ -60,6 +72,14 @@ class LinkKeeper:
         self._link = replace(self._link, registered=False)
         self.trouble("registration", f"not registered: {why}")
 
+    def certificate(self, use: Use, expires: datetime | None) -> None:
+        """Until when our certificate for some use is valid, as far as that is known."""
+        self._certificates[use] = expires
+
+    def vtn_certificate(self, use: Use, expires: datetime) -> None:
+        """Until when the certificate is valid that the VTN has just shown; from any thread."""
+        self._vtn_certificates[use] = expires
+
     def trouble(self, source: str, sentence: str) -> None:
         """Something is wrong; one sentence for each source, logged when it changes."""
         if self._troubles.get(source) != sentence:
@@ -83,6 +103,10 @@ class LinkKeeper:
             if len(self._said) > _REMEMBERED:
                 self._said.pop(next(iter(self._said)))
             log.warning("VEN %s: refused: %s", self._ven, sentence)
+
+
+def _first(known: Mapping[Use, datetime | None]) -> datetime | None:
+    return min((at for at in known.values() if at is not None), default=None)
 
 
 class RegistrationKeeper:

@@ -23,7 +23,7 @@ from agent.openadr.base import Link
 from agent.openadr.pull import PullVen
 from agent.openadr.v20b import enrolment, writer
 from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.http import HttpTransport, Transport
+from agent.openadr.v20b.http import Transport
 from agent.openadr.v20b.messages import (
     CancelPartyRegistration,
     CancelReport,
@@ -42,7 +42,7 @@ from agent.openadr.v20b.opts import OptTeller
 from agent.openadr.v20b.reports import Reporter
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.openadr.v20b.vtn import NotRegisteredError, connect
 from agent.store.events import EventBook
 from agent.store.history import History
 from agent.store.registrations import Registration, Registrations
@@ -71,7 +71,8 @@ class Ven20b(PullVen):
         foreign_contexts: Collection[str] = (),
         transport: Transport | None = None,
     ) -> None:
-        """Nothing is sent before `run`. Raises `ConfigError` for unusable TLS files, `StoreError`.
+        """Nothing is sent before `run`. Raises `ConfigError` for unusable certificates and keys,
+        `StoreError`.
 
         `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
         events changed, after they were stored. `foreign_contexts` are market contexts that are other
@@ -79,7 +80,7 @@ class Ven20b(PullVen):
         """
         link = LinkKeeper(settings.name, settings.vtn_url, clock)
         registration = RegistrationKeeper(registrations, settings.name, settings.vtn_url, link)
-        vtn = Vtn(transport or HttpTransport(settings, clock), link, settings.max_bytes)
+        vtn = connect(settings, clock, link, transport)
         events = EventReceiver(
             settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
         )

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
 from agent.openadr.v20b import writer
-from agent.openadr.v20b.http import Transport
+from agent.openadr.v20b.http import HttpTransport, Transport
 from agent.openadr.v20b.messages import Code, Message, RequestReregistration, Response
 from agent.openadr.v20b.reader import read
+from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper
 
 _SHORT_BYTES = 4_096
@@ -81,3 +83,24 @@ class Vtn:
                 "EiRegisterParty", writer.response(ven_id, Response(200, "OK"))
             )
         raise NotRegisteredError("the VTN asked to register again")
+
+
+def connect(
+    settings: Ven20bSettings, clock: Clock, link: LinkKeeper, transport: Transport | None = None
+) -> Vtn:
+    """The VTN of the settings, with the signatures that they ask for. Nothing is sent yet.
+
+    Raises `ConfigError` for certificates and keys that cannot be used.
+    """
+    transport = transport or HttpTransport(settings, clock, link)
+    reading: Callable[[bytes, int], Message] = read
+    # Either costs 9 MB, which only those pay who want it.
+    if settings.sign:
+        from agent.openadr.v20b.signing import Signer  # noqa: PLC0415
+
+        transport = Signer(transport, settings, clock, link)
+    if settings.vtn_fingerprint:
+        from agent.openadr.v20b.verification import Verifier  # noqa: PLC0415
+
+        reading = Verifier(settings, clock, link).read
+    return Vtn(transport, link, settings.max_bytes, reading)

@@ -80,7 +80,9 @@ def query_registration() -> bytes:
     return _render("oadrQueryRegistration", request_id=new_id())
 
 
-def create_party_registration(ven_name: str, ven_id: str, registration_id: str) -> bytes:
+def create_party_registration(
+    ven_name: str, ven_id: str, registration_id: str, *, signed: bool = False
+) -> bytes:
     """An oadrCreatePartyRegistration; with the ids of an earlier registration, to renew it."""
     return _render(
         "oadrCreatePartyRegistration",
@@ -88,7 +90,7 @@ def create_party_registration(ven_name: str, ven_id: str, registration_id: str) 
         ven_name=ven_name,
         ven_id=ven_id,
         registration_id=registration_id,
-        xml_signature=False,
+        xml_signature=signed,
     )
 
 

@@ -1,29 +1,167 @@
-"""Rows V30 to V32 of the research, and mutual TLS: what openleadr's own client gets wrong about trust."""
+"""Rows V30 to V32 of the research, and mutual TLS: what openleadr's client gets wrong about trust."""
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.openadr.rig import Rig
+from agent.openadr.iso8601 import parse_time
+from tests.openadr.rig import Rig, until
 from tests.openadr.vtn import OpenLeadrVtn, running
 
 pytestmark = pytest.mark.openadr2
 
+HOUR_S = 3600.0
+AHEAD = timedelta(seconds=30)
+"""openleadr takes no message signed more than 5 s ago, but any that comes from the future."""
+
+
+@pytest.fixture
+def now() -> datetime:
+    """openleadr's server reads the real clock."""
+    return datetime.now(UTC).replace(microsecond=0)
+
 
 @pytest.mark.parametrize("kind", ["rsa", "ecc"])
 async def test_openleadrs_vtn_knows_us_by_the_fingerprint_of_our_certificate(
-    tmp_path, authority, kind
+    tmp_path, authority, now, kind
 ):
     vtn_pair, ven = authority.issue("localhost", kind), authority.issue("ven", kind)
     server = OpenLeadrVtn(tls=vtn_pair, ca=authority.ca, fingerprint=ven.fingerprint)
-    now = datetime.now(UTC).replace(microsecond=0)
     async with (
         running(server),
         Rig(tmp_path, server.url, at=now, ca=authority.ca, **ven.files) as rig,
     ):
         await rig.turn()
-        server.add_event("ev-1", now, 3600.0, 1000.0)
+        server.add_event("ev-1", now, HOUR_S, 1000.0)
         await rig.turn()
         assert server.opts == [("ev-1", "optIn")]
         assert server.seen_fingerprints == [ven.fingerprint]
-        assert rig.ven.link().trouble == ""
+        link = rig.ven.link()
+        assert (link.trouble, link.rejected) == ("", 0)
+        assert link.certificate_expires == ven.certificate.not_valid_after_utc
+        assert link.vtn_certificate_expires == vtn_pair.certificate.not_valid_after_utc
+
+
+@pytest.mark.parametrize(("vtn_kind", "ven_kind"), [("rsa", "rsa"), ("ecc", "ecc"), ("ecc", "rsa")])
+async def test_openleadrs_vtn_and_we_sign_and_verify_each_other(
+    tmp_path, authority, now, vtn_kind, ven_kind
+):
+    """Registration, reports, events, a change, a cancellation: every message both ways."""
+    vtn_pair, ven = authority.issue("localhost", vtn_kind), authority.issue("ven", ven_kind)
+    server = OpenLeadrVtn(
+        requests={"RealPower": (1, 5)},
+        tls=vtn_pair,
+        ca=authority.ca,
+        signer=vtn_pair,
+        fingerprint=ven.fingerprint,
+        verify=True,
+    )
+    trust = {"ca": authority.ca, **ven.files, "sign": True, "replay_window_s": 600.0}
+    async with (
+        running(server),
+        Rig(
+            tmp_path, server.url, at=now + AHEAD, vtn_fingerprint=vtn_pair.fingerprint, **trust
+        ) as rig,
+    ):
+        await rig.rested()
+        await server.seen("oadrCreatedReport")
+        rig.samples(now + AHEAD, 100)
+        server.add_event("ev-1", now, HOUR_S, 1000.0)
+        await rig.pass_time(12)
+        assert server.opts == [("ev-1", "optIn")]
+        await until(lambda: server.values)
+        server.modify("ev-1", 900.0)
+        await rig.pass_time(11)
+        assert rig.record().event.signals[0].intervals[0].value == 900.0
+        assert server.opts == [("ev-1", "optIn")] * 2
+        link = rig.ven.link()
+        assert (link.trouble, link.rejected, link.lost_since) == ("", 0, None)
+
+
+async def trusting(tmp_path, server: OpenLeadrVtn, pair, at: datetime) -> Rig:
+    """A VEN that takes signed messages only."""
+    return Rig(tmp_path, server.url, at=at, vtn_fingerprint=pair.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("off", "why"),
+    [
+        (timedelta(seconds=-6), None),
+        (timedelta(seconds=6), None),
+        (timedelta(hours=-2), "signed 2 h behind our clock"),
+        (timedelta(hours=2), "signed 2 h ahead of our clock"),
+    ],
+)
+async def test_v30_a_signer_whose_clock_is_off_is_judged_alike_either_way(
+    tmp_path, authority, now, off, why
+):
+    """openleadr's client refuses a signer 6 s slow and takes one an hour fast."""
+    pair = authority.issue("localhost")
+    server = OpenLeadrVtn(signer=pair)
+    async with running(server), await trusting(tmp_path, server, pair, now - off) as rig:
+        await rig.rested()
+        server.add_event("ev-1", now, HOUR_S, 1000.0)
+        await rig.turn()
+        link = rig.ven.link()
+        if why is None:
+            assert server.opts == [("ev-1", "optIn")]
+            assert (link.trouble, link.rejected) == ("", 0)
+        else:
+            assert why in link.trouble
+            assert link.rejected > 0
+            assert rig.book.records == {}
+
+
+async def test_v31_an_unsigned_message_is_refused_and_counted(tmp_path, authority, now):
+    """openleadr's client trips over it with an AttributeError and is safe by accident."""
+    pair = authority.issue("localhost")
+    server = OpenLeadrVtn(signer=pair)
+    async with running(server), await trusting(tmp_path, server, pair, now) as rig:
+        server.add_event("ev-1", now, HOUR_S, 1000.0)
+        await rig.turn()
+        held = rig.record()
+        await server.stop()
+        server.signer = None
+        await server.start()
+        server.add_event("ev-2", now, HOUR_S, 2000.0)
+        await rig.turn()
+        link = rig.ven.link()
+        assert "the message is not signed" in link.trouble
+        assert link.rejected > 0
+        assert link.lost_since is not None
+        assert list(rig.book.records.values()) == [held]
+        await server.stop()
+        server.signer = pair
+        await server.start()
+        await rig.turn()
+        assert rig.ven.link().lost_since is None
+
+
+async def test_v32_times_are_utc_whatever_the_time_zone(tmp_path, now, monkeypatch):
+    """openleadr's client writes the local time of the host as if it were UTC."""
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    time.tzset()
+    try:
+        server = OpenLeadrVtn(requests={"RealPower": (1, 5)})
+        async with running(server), Rig(tmp_path, server.url, at=now) as rig:
+            await rig.rested()
+            await server.seen("oadrCreatedReport")
+            rig.samples(now, 100)
+            server.add_event("ev-1", now + timedelta(hours=1), HOUR_S, 1000.0)
+            await rig.pass_time(20)
+            assert rig.record().event.starts_at == now + timedelta(hours=1)
+            await until(lambda: server.values)
+            assert abs(server.values[0][1] - now) < timedelta(seconds=30)
+            said = [
+                (message.kind, node.text)
+                for message in server.received
+                for node in message.tree.iter("{*}createdDateTime", "{*}date-time")
+            ]
+            assert {"oadrRegisterReport", "oadrUpdateReport"} <= {kind for kind, _ in said}
+            for _, text in said:
+                assert text.endswith("Z")
+                assert abs(parse_time(text) - now) < timedelta(seconds=60)
+    finally:
+        monkeypatch.undo()
+        time.tzset()

@@ -1,0 +1,129 @@
+"""TLS towards a VTN as the profile demands, and in plain words why it failed."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from agent.errors import ConfigError
+from agent.openadr.v20b.credentials import Credentials
+from agent.openadr.v20b.settings import VenSettings
+from agent.openadr.v20b.standing import LinkKeeper
+from agent.tls import expiry_of, load_chain, weak_key
+
+CIPHERS = (
+    "@SECLEVEL=2:AES128-SHA256:ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256"
+    ":ECDHE+AESGCM:ECDHE+CHACHA20"
+)
+"""The two suites 2.0b requires (rule 67), of which Python refuses the first by default, and today's.
+
+The security level refuses keys shorter than rule 68 allows, ours and the VTN's.
+"""
+
+_EXPIRED, _NOT_YET_VALID = 10, 9
+_UNKNOWN_CA = (2, 18, 19, 20, 21)
+_WRONG_NAME = (62, 64)
+_WEAK = (66, 67)
+_ALERTS = {
+    "UNKNOWN_CA": "the VTN does not know the CA of our certificate",
+    "CERTIFICATE_EXPIRED": "the VTN says that our certificate has expired",
+    "CERTIFICATE_REVOKED": "the VTN says that our certificate was revoked",
+    "CERTIFICATE_REQUIRED": "the VTN demands a client certificate",
+    "BAD_CERTIFICATE": "the VTN refuses our certificate",
+    "UNSUPPORTED_CERTIFICATE": "the VTN refuses our certificate",
+    "CERTIFICATE_UNKNOWN": "the VTN refuses our certificate",
+    "ACCESS_DENIED": "the VTN refuses our certificate",
+    "HANDSHAKE_FAILURE": (
+        "the VTN ends the handshake: it wants another certificate, cipher suite or version of TLS"
+    ),
+    "PROTOCOL_VERSION": "the VTN does not speak TLS 1.2 or later",
+    "UNSUPPORTED_PROTOCOL": "the VTN does not speak TLS 1.2 or later",
+    "WRONG_VERSION_NUMBER": "what answers there does not speak TLS",
+    "DH_KEY_TOO_SMALL": "the VTN offers too weak a key exchange",
+}
+
+
+def watched_context(settings: VenSettings, link: LinkKeeper) -> Credentials[ssl.SSLContext]:
+    """The TLS context, made anew when certificate, key or CA change. Raises `ConfigError`."""
+
+    def make() -> ssl.SSLContext:
+        context = tls_context(settings, partial(link.vtn_certificate, "TLS"))
+        if settings.cert is not None:
+            link.certificate("TLS", expiry_of(settings.cert))
+        return context
+
+    files = [file for file in (settings.cert, settings.key, settings.ca) if file is not None]
+    return Credentials("TLS certificate", files, make, link)
+
+
+def tls_context(
+    settings: VenSettings, met: Callable[[datetime], object] | None = None
+) -> ssl.SSLContext:
+    """TLS 1.2 or later with mutual authentication. Raises `ConfigError` for unusable files.
+
+    `met` is told when the VTN's certificate expires, once for each connection.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(CIPHERS)
+    try:
+        if settings.ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(settings.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"ven {settings.name}: ca {settings.ca} is unusable: {error}") from error
+    if settings.cert is not None:
+        load_chain(context, settings.cert, settings.key, f"ven {settings.name}: ")
+    if met is not None:
+        context.sslobject_class = _meeting(met)
+    return context
+
+
+def why_refused(error: BaseException, host: str, ca: Path | None) -> str | None:
+    """One sentence on a failure of TLS; None when the error is of another kind."""
+    failure = _tls_error(error)
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        return f"the VTN's certificate {_fault(failure, host, ca)}"
+    if failure is None:
+        return None
+    reason = failure.reason or ""
+    plain = next((text for end, text in _ALERTS.items() if reason.endswith(end)), None)
+    return plain or f"TLS fails: {reason.replace('_', ' ').lower() or failure}"
+
+
+def _fault(failure: ssl.SSLCertVerificationError, host: str, ca: Path | None) -> str:
+    code = failure.verify_code
+    if code == _EXPIRED:
+        return "has expired"
+    if code == _NOT_YET_VALID:
+        return "is not valid yet: is this host's clock right?"
+    if code in _UNKNOWN_CA:
+        return f"is not from a CA in {ca or 'the system list'}"
+    if code in _WRONG_NAME:
+        return f"is not for {host}"
+    if code in _WEAK:
+        return f"{weak_key()} (2.0b rule 68)"
+    return f"cannot be trusted: {failure.verify_message}"
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The failure of TLS itself, under whatever aiohttp made of it."""
+    while isinstance(error, aiohttp.ClientError):
+        error = error.__cause__ or error.__context__
+    return error if isinstance(error, ssl.SSLError) else None
+
+
+def _meeting(met: Callable[[datetime], object]) -> type[ssl.SSLObject]:
+    class Meeting(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            said: Mapping[str, Any] = self.getpeercert() or {}
+            if "notAfter" in said:
+                met(datetime.fromtimestamp(ssl.cert_time_to_seconds(said["notAfter"]), UTC))
+
+    return Meeting
