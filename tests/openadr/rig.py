@@ -192,7 +192,7 @@ class Rig20a(Rig):
         return Ven20a(self.settings, **parts)
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Wait, in real time, for something to become so."""
     async with asyncio.timeout(timeout_s):
         while not condition():

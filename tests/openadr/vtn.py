@@ -106,7 +106,7 @@ class Recorder:
     def count(self, kind: str) -> int:
         return len(self.of(kind))
 
-    async def seen(self, kind: str, count: int = 1, timeout_s: float = 5.0) -> Received:
+    async def seen(self, kind: str, count: int = 1, timeout_s: float = 20.0) -> Received:
         """Wait until so many messages of a kind have come; the last of those."""
         try:
             async with asyncio.timeout(timeout_s):

@@ -58,6 +58,7 @@ async def test_openleadrs_vtn_and_we_sign_and_verify_each_other(
         verify=True,
     )
     trust = {"ca": authority.ca, **ven.files, "sign": True, "replay_window_s": 600.0}
+    trust |= {"timeout_s": 20.0}  # openleadr takes its time to sign
     async with (
         running(server),
         Rig(
@@ -79,9 +80,9 @@ async def test_openleadrs_vtn_and_we_sign_and_verify_each_other(
         assert (link.trouble, link.rejected, link.lost_since) == ("", 0, None)
 
 
-async def trusting(tmp_path, server: OpenLeadrVtn, pair, at: datetime) -> Rig:
+def trusting(tmp_path, server: OpenLeadrVtn, pair, at: datetime) -> Rig:
     """A VEN that takes signed messages only."""
-    return Rig(tmp_path, server.url, at=at, vtn_fingerprint=pair.fingerprint)
+    return Rig(tmp_path, server.url, at=at, timeout_s=20.0, vtn_fingerprint=pair.fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ async def test_v30_a_signer_whose_clock_is_off_is_judged_alike_either_way(
     """openleadr's client refuses a signer 6 s slow and takes one an hour fast."""
     pair = authority.issue("localhost")
     server = OpenLeadrVtn(signer=pair)
-    async with running(server), await trusting(tmp_path, server, pair, now - off) as rig:
+    async with running(server), trusting(tmp_path, server, pair, now - off) as rig:
         await rig.rested()
         server.add_event("ev-1", now, HOUR_S, 1000.0)
         await rig.turn()
@@ -117,7 +118,7 @@ async def test_v31_an_unsigned_message_is_refused_and_counted(tmp_path, authorit
     """openleadr's client trips over it with an AttributeError and is safe by accident."""
     pair = authority.issue("localhost")
     server = OpenLeadrVtn(signer=pair)
-    async with running(server), await trusting(tmp_path, server, pair, now) as rig:
+    async with running(server), trusting(tmp_path, server, pair, now) as rig:
         server.add_event("ev-1", now, HOUR_S, 1000.0)
         await rig.turn()
         held = rig.record()
