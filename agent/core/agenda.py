@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent.core.baseline import meter_before
+from agent.core.capacity import standing_obligations
 from agent.core.event import BY_POLICY, Ending, EventRecord, Key
 from agent.core.ledger import Entry, Instant
 from agent.core.lifecycle import Phase, phase_of
@@ -104,7 +105,8 @@ def _timeline(
         # Nothing new is set then: only what is on its way back still counts.
         return Timeline(tuple(o for o in obligations if o.source.kind is SourceKind.EVENT))
     own = standing_limit("largest import", policy.max_import_w, SITE_MARGIN)
-    return Timeline((*obligations, own))
+    standing = standing_obligations(records.values(), programs, inputs.now.at)
+    return Timeline((*obligations, *standing, own))
 
 
 def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:

@@ -26,10 +26,30 @@ class SignalKind(StrEnum):
     """A share of the site's largest import; 1 is everything."""
     PERCENT_OFFSET = "percent-offset"
     """The change from normal, in percent or as a fraction, as the program says; 0 is normal."""
+    SHARE_CHANGE = "share-change"
+    """The change from normal as a fraction; 0 is normal, and the sign's meaning is the program's."""
+    LIMIT = "import-limit"
+    """The import to stay at or below, W, by standing agreement: no ramp, no baseline, no rebound guard."""
+    SUBSCRIPTION = "import-subscription"
+    """The import that is subscribed to, W: a standing limit wherever no LIMIT is in force."""
+    RESERVATION = "import-reservation"
+    """What may be imported beyond the subscription, W."""
+    EMERGENCY = "emergency"
+    """The grid is in danger; 1 is on."""
+    BLACK_START = "black-start"
+    """The grid is coming back: no more than now until it is cleared; 1 is on."""
     PRICE = "price"
     """A price, of any kind: kept and shown, sheds nothing."""
+    INFORMATION = "information"
+    """Said to whom it may concern (emissions, weather alerts, capacity on offer): sheds nothing."""
     OTHER = "other"
     """Whatever else, known to nobody here: kept and shown, sheds nothing."""
+
+
+STANDING = frozenset({SignalKind.LIMIT, SignalKind.SUBSCRIPTION, SignalKind.RESERVATION})
+"""What a site lives under rather than takes part in."""
+SILENT = frozenset({SignalKind.PRICE, SignalKind.INFORMATION, SignalKind.OTHER})
+"""What never asks for anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +96,8 @@ class Event:
     test: bool = False
     start_window: timedelta = timedelta(0)
     """The start is drawn at random within this window after `starts_at` (2.0b startafter)."""
+    start_early: timedelta = timedelta(0)
+    """How far before `starts_at` that window begins (3.x randomizeStart: as far as it ends after)."""
     ramp_down: timedelta | None = None
     """Transit into the event: before the start when positive, after it when negative (2.0b
     x-eiRampUp, whose "up" is the shed's). None: the program's own."""
@@ -90,6 +112,12 @@ class Event:
     def key(self) -> tuple[str, str]:
         """Identity over all VTNs: event ids are only unique within one."""
         return (self.ven, self.event_id)
+
+    @property
+    def standing(self) -> bool:
+        """Whether it tells of a standing limit of the site's connection, and asks for nothing else."""
+        asking = {signal.kind for signal in self.signals} - SILENT
+        return bool(asking) and asking <= STANDING
 
     @property
     def understood(self) -> bool:

@@ -7,7 +7,7 @@ nothing. The random start is drawn once and kept over all modifications (rule 30
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from agent.core.event import Ending, Event, EventRecord, Key, Opt, OptDecision, WayBack
@@ -60,8 +60,10 @@ def receive(
         if event.cancelled:
             return Intake(Verdict.UNKNOWN_CANCEL, None, Opt.IN)
         decision = _decision(event, programs, policy, now, now)
-        shift = event.start_window * draw
-        record = EventRecord(event, now, decision, shift, shift)
+        shift = (event.start_early + event.start_window) * draw - event.start_early
+        # A delayed end is 2.0b's rule 65, for windows of its kind.
+        end_shift = timedelta(0) if event.start_early else shift
+        record = EventRecord(event, now, decision, shift, end_shift)
         if decision.opt is Opt.OUT:
             record = opted_out(record, now)
         return Intake(Verdict.NEW, record, decision.opt)
@@ -101,7 +103,7 @@ def modified(
         known,
         event=event,
         opt=decision,
-        start_shift=min(known.start_shift, event.start_window),
+        start_shift=max(-event.start_early, min(known.start_shift, event.start_window)),
         end_shift=min(known.end_shift, event.start_window),
     )
     begins = window_of(changed, program_of(event, programs)).ramp_from

@@ -92,7 +92,9 @@ def current_event(picture: Picture) -> Key | None:
     live = [
         key
         for key, phase in picture.phases.items()
-        if phase in _SHOWN_FIRST and key in picture.records
+        if phase in _SHOWN_FIRST
+        and key in picture.records
+        and not picture.records[key].event.standing
     ]
     return min(
         live,

@@ -136,6 +136,9 @@ def decide_opt(
         return OptDecision(
             Opt.OUT, BY_POLICY, now, f"no program for market context {event.program!r}"
         )
+    if event.standing:
+        # The connection's limit holds through our holidays, too, and without notice.
+        return OptDecision(Opt.IN, BY_POLICY, now, f"standing limit of {program.name}")
     end = None if event.duration is None else event.starts_at + event.duration
     for blackout in policy.blackouts:
         if event.starts_at < blackout.end and (end is None or end > blackout.start):

@@ -33,6 +33,8 @@ class DropByShare:
 
 
 Ask = DropTo | DropBy | DropByShare
+HOLD = DropByShare(0.0)
+"""Import no more than before."""
 
 
 class BlindRule(StrEnum):
@@ -45,7 +47,7 @@ class BlindRule(StrEnum):
 
 
 class Change(StrEnum):
-    """What the sign of a CHANGE signal means."""
+    """What the sign of a CHANGE or SHARE_CHANGE signal means."""
 
     SIGNED = "signed"
     """Negative is less import, as the 2.0b schema words it; positive asks for nothing we shed."""
@@ -69,6 +71,8 @@ class Program:
     """The market context or program id its events carry; `*` matches any."""
     levels: Mapping[int, Ask] = field(default_factory=dict)
     """What each level of SIMPLE, LOAD_DISPATCH level and x-loadControlLevelOffset comes to."""
+    emergency: Ask | None = None
+    """What an emergency of the grid asks for; None: what the highest level does."""
     change: Change = Change.SIGNED
     percent: Percent = Percent.PERCENT
     ramp_down_s: float = 0.0
@@ -98,7 +102,7 @@ def ask_of(kind: SignalKind, value: float, program: Program, max_import_w: float
     match kind:
         case SignalKind.LEVEL | SignalKind.LEVEL_OFFSET:
             return program.levels.get(abs(round(value)))
-        case SignalKind.SETPOINT:
+        case SignalKind.SETPOINT | SignalKind.LIMIT | SignalKind.SUBSCRIPTION:
             return DropTo(max(0.0, value))
         case SignalKind.CHANGE:
             reduction_w = abs(value) if program.change is Change.REDUCTION else -value
@@ -109,7 +113,13 @@ def ask_of(kind: SignalKind, value: float, program: Program, max_import_w: float
             return DropTo(max(0.0, value) * max_import_w) if value < 1 else None
         case SignalKind.PERCENT_OFFSET:
             return _share_or_none(-value / (100 if program.percent is Percent.PERCENT else 1))
-        case SignalKind.PRICE | SignalKind.OTHER:
+        case SignalKind.SHARE_CHANGE:
+            return _share_or_none(abs(value) if program.change is Change.REDUCTION else -value)
+        case SignalKind.EMERGENCY:
+            return _emergency(program) if value else None
+        case SignalKind.BLACK_START:
+            return (_emergency(program) or HOLD) if value else None
+        case SignalKind.RESERVATION | SignalKind.PRICE | SignalKind.INFORMATION | SignalKind.OTHER:
             return None
 
 
@@ -126,6 +136,8 @@ def limit_of(ask: Ask, baseline_w: float) -> float:
 
 def describe_ask(ask: Ask) -> str:
     """An ask in words: `25 % below baseline`."""
+    if ask == HOLD:
+        return "no more than before"
     match ask:
         case DropTo(limit_w):
             return f"at most {limit_w / 1000:.4g} kW"
@@ -150,6 +162,12 @@ def program_for(event: Event, programs: tuple[Program, ...]) -> Program | None:
 def program_of(event: Event, programs: tuple[Program, ...]) -> Program:
     """The event's program; one that sheds nothing for an event that belongs to none."""
     return program_for(event, programs) or Program("none", event.program)
+
+
+def _emergency(program: Program) -> Ask | None:
+    if program.emergency is not None:
+        return program.emergency
+    return program.levels[max(program.levels)] if program.levels else None
 
 
 def _share_or_none(share: float) -> Ask | None:

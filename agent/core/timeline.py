@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate, dropwhile
 
-from agent.core.event import Event, EventRecord, Opt, Signal, WayBack
+from agent.core.event import SILENT, Event, EventRecord, Opt, Signal, WayBack
 from agent.core.program import Ask, Program, ask_of, describe_ask, limit_of
 
 REBOUND_TOLERANCE = 0.01
@@ -25,6 +25,7 @@ class SourceKind(StrEnum):
     """Who asks."""
 
     EVENT = "event"
+    CAPACITY = "import limit"
     SITE = "site limit"
     REBOUND = "rebound guard"
 
@@ -181,7 +182,12 @@ class Step:
 
 
 def steps_of(record: EventRecord, program: Program, max_import_w: float) -> tuple[Step, ...]:
-    """The event cut at every interval's edge, shifted by its drawn start.
+    """The event cut at every interval's edge, shifted by its drawn start."""
+    return tuple(each_step(record, program, max_import_w))
+
+
+def each_step(record: EventRecord, program: Program, max_import_w: float) -> Iterator[Step]:
+    """The same one after the other: for whom the first ones do, of a hundred thousand.
 
     Several signals may ask at once and cannot be compared without a baseline, so each step keeps
     them all.
@@ -190,21 +196,15 @@ def steps_of(record: EventRecord, program: Program, max_import_w: float) -> tupl
     edges: set[datetime] = set()
     signals = []
     for signal in record.event.signals:
+        if signal.kind in SILENT:
+            continue
         starts = [piece.start for piece in signal.intervals]
         edges.update(starts)
         edges.update(piece.end for piece in signal.intervals if piece.end is not None)
         signals.append((signal, starts))
-    return tuple(
-        Step(
-            edge + shift,
-            tuple(
-                ask
-                for signal, starts in signals
-                if (ask := _ask_at(edge, signal, starts, program, max_import_w)) is not None
-            ),
-        )
-        for edge in sorted(edges)
-    )
+    for edge in sorted(edges):
+        asks = (_ask_at(edge, *signal, program, max_import_w) for signal in signals)
+        yield Step(edge + shift, tuple(ask for ask in asks if ask is not None))
 
 
 def _ask_at(
@@ -238,6 +238,8 @@ def own_obligations_of(
     `expected_w` stands in for the level before the event while that is not frozen yet. The guard
     holds the site at that level for `guard_s` after an event that shed.
     """
+    if record.event.standing:
+        return ()  # `agent.core.capacity` sees to it.
     window = window_of(record, program)
     every_step = steps_of(record, program, max_import_w)
     steps = tuple(dropwhile(lambda step: not step.asks, every_step))

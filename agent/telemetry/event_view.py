@@ -15,7 +15,7 @@ from agent.core.event import EventRecord, Key
 from agent.core.picture import Picture
 from agent.core.program import describe_ask, program_of
 from agent.core.settlement import Performance
-from agent.core.timeline import Step, steps_of, window_of
+from agent.core.timeline import Step, each_step, steps_of, window_of
 from agent.telemetry.plain import View, iso, watts
 
 MOST_EVENTS = 20
@@ -87,7 +87,8 @@ class _Made:
         """All that does not change with time, its intervals aside."""
         record, event = self.record, self.record.event
         window = window_of(record, self._program)
-        first = next((step for step in self.steps if step.asks), None)
+        steps = each_step(record, self._program, self._max_import_w)
+        first = next((step for step in steps if step.asks), None)
         return {
             "event_id": event.event_id,
             "ven": event.ven,

@@ -11,7 +11,7 @@ from agent.core.picture import (
     limit_in_force,
 )
 from agent.core.program import Program, describe_ask, program_of
-from agent.core.timeline import SourceKind, steps_of, window_of
+from agent.core.timeline import SourceKind, each_step, window_of
 from agent.units import format_duration, format_power
 
 
@@ -65,7 +65,7 @@ def _ends(end: datetime | None, picture: Picture) -> str:
 
 
 def _asks(record: EventRecord, program: Program, picture: Picture) -> str:
-    for step in steps_of(record, program, picture.max_import_w):
+    for step in each_step(record, program, picture.max_import_w):
         if step.asks:
             return " and ".join(map(describe_ask, step.asks))
     return "it asks for nothing that sheds"

@@ -100,6 +100,16 @@ def test_the_start_is_drawn_once_within_its_window():
     assert intake.record.start_shift == s(15)
 
 
+def test_a_start_may_be_drawn_to_either_side_and_its_end_is_not_delayed():
+    either = event(start_window=s(60), start_early=s(60))
+    for draw, shift_s in ((0.0, -60), (0.25, -30), (0.5, 0), (0.75, 30)):
+        drawn = take(None, either, draw=draw).record
+        assert (drawn.start_shift, drawn.end_shift) == (s(shift_s), s(0))
+    early = take(None, either, draw=0.0).record
+    narrowed = replace(either, start_window=s(20), start_early=s(20), revision=1)
+    assert take(early, narrowed).record.start_shift == s(-20)
+
+
 def test_a_cancel_ends_the_event_after_the_delay_drawn_with_its_start():
     known = replace(record(event((600, 2))), end_shift=s(20))
     intake = take(known, event((600, 2), revision=1, cancelled=True), second=100)

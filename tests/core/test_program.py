@@ -22,6 +22,15 @@ from tests.core.build import PROGRAM, event
 MAX_W = 100_000.0
 
 
+def test_an_emergency_asks_for_what_was_agreed_and_else_for_the_highest_level():
+    agreed = replace(PROGRAM, emergency=DropTo(1.0))
+    bare = Program("p", "*")
+    for kind, unagreed in ((Kind.EMERGENCY, None), (Kind.BLACK_START, DropByShare(0.0))):
+        assert ask_of(kind, 1, agreed, MAX_W) == DropTo(1.0)
+        assert ask_of(kind, 1, bare, MAX_W) == unagreed
+    assert describe_ask(DropByShare(0.0)) == "no more than before"
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
@@ -35,6 +44,16 @@ MAX_W = 100_000.0
         (Kind.CHANGE, -5_000, DropBy(5_000)),
         (Kind.CHANGE, 5_000, None),
         (Kind.CHANGE, 0, None),
+        (Kind.LIMIT, 30_000, DropTo(30_000)),
+        (Kind.SUBSCRIPTION, 30_000, DropTo(30_000)),
+        (Kind.RESERVATION, 5_000, None),
+        (Kind.SHARE_CHANGE, -0.25, DropByShare(0.25)),
+        (Kind.SHARE_CHANGE, 0.25, None),
+        (Kind.EMERGENCY, 1, DropBy(5_000)),
+        (Kind.EMERGENCY, 0, None),
+        (Kind.BLACK_START, 1, DropBy(5_000)),
+        (Kind.BLACK_START, 0, None),
+        (Kind.INFORMATION, 1, None),
         (Kind.MULTIPLIER, 0.75, DropByShare(0.25)),
         (Kind.MULTIPLIER, 1.0, None),
         (Kind.MULTIPLIER, 1.2, None),

@@ -1,0 +1,135 @@
+"""What a site lives under: the import limits of its connection, resolved to one at an instant. Pure.
+
+Of one VEN's standing events, a limit counts wherever there is one, and else the subscription with what
+is reserved on top of it (OpenADR 3 User Guide 8.10). So when the limits a VTN announced are exhausted,
+because it is lost or has no more to say, the subscription is what is left. Of several limits in force
+the most urgent counts (event priority), of equally urgent ones the lowest.
+
+Such a limit has no ramp: it holds from its first second to its last. It has no baseline, and nothing
+to rebound from.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent.core.event import EventRecord, Interval, Key, Opt, SignalKind
+from agent.core.program import DropTo, Program, describe_ask, program_of
+from agent.core.timeline import Obligation, Segment, Source, SourceKind
+
+AHEAD = timedelta(days=1)
+"""How far ahead obligations are made of limits: a year of them is looked up, not laid out."""
+_LEAST_URGENT = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One signal of one standing event."""
+
+    record: EventRecord
+    kind: SignalKind
+    intervals: tuple[Interval, ...]
+
+    def value_at(self, at: datetime) -> float | None:
+        """Its value in force, W."""
+        if self.record.ended_at is not None and at >= self.record.ended_at:
+            return None
+        asked = at - self.record.start_shift
+        position = self._position(asked)
+        if position < 0:
+            return None
+        interval = self.intervals[position]
+        return interval.value if interval.end is None or asked < interval.end else None
+
+    def edges(self, since: datetime, until: datetime) -> Iterator[datetime]:
+        """Where its value may change after `since`, as far as the first such instant past `until`."""
+        shift, ended_at = self.record.start_shift, self.record.ended_at
+        if ended_at is not None:
+            yield ended_at
+        for place in range(max(0, self._position(since - shift)), len(self.intervals)):
+            interval = self.intervals[place]
+            yield interval.start + shift
+            if interval.end is not None:
+                yield interval.end + shift
+            if interval.start + shift > until:
+                return
+
+    def _position(self, at: datetime) -> int:
+        return bisect_right(self.intervals, at, key=lambda interval: interval.start) - 1
+
+    @property
+    def rank(self) -> float:
+        """Of two, the lower is the more urgent."""
+        priority = self.record.event.priority
+        return _LEAST_URGENT if priority is None else priority
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """The standing limits that one VEN received, looked up at any time."""
+
+    lines: tuple[_Line, ...]
+
+    def limit_at(self, at: datetime) -> tuple[float, EventRecord] | None:
+        """The limit in force, W, and the event it comes from; None when there is none."""
+        limits = self._in_force(SignalKind.LIMIT, at)
+        if limits:
+            _, limit_w, line = min(limits, key=lambda one: one[:2])
+            return limit_w, line.record
+        subscribed = self._in_force(SignalKind.SUBSCRIPTION, at)
+        if not subscribed:
+            return None
+        _, limit_w, line = min(subscribed, key=lambda one: one[:2])
+        reserved_w = sum(value for _, value, _ in self._in_force(SignalKind.RESERVATION, at))
+        return limit_w + reserved_w, line.record
+
+    def _in_force(self, kind: SignalKind, at: datetime) -> list[tuple[float, float, _Line]]:
+        return [
+            (line.rank, value, line)
+            for line in self.lines
+            if line.kind is kind and (value := line.value_at(at)) is not None
+        ]
+
+    def changes(self, at: datetime, until: datetime) -> Sequence[datetime]:
+        """The instants after `at` at which the limit may change, as far as the first past `until`."""
+        edges = {edge for line in self.lines for edge in line.edges(at, until) if edge > at}
+        near = sorted(edge for edge in edges if edge <= until)
+        return [*near, *sorted(edges - set(near))[:1]]
+
+
+def connections_of(records: Iterable[EventRecord]) -> Mapping[str, Connection]:
+    """By VEN: its standing events that the site takes part in."""
+    lines: dict[str, list[_Line]] = {}
+    for record in records:
+        if record.event.standing and record.opt.opt is Opt.IN:
+            lines.setdefault(record.event.ven, []).extend(
+                _Line(record, signal.kind, signal.intervals) for signal in record.event.signals
+            )
+    return {ven: Connection(tuple(of_ven)) for ven, of_ven in lines.items()}
+
+
+def standing_obligations(
+    records: Iterable[EventRecord], programs: tuple[Program, ...], at: datetime
+) -> Iterator[Obligation]:
+    """What the standing limits come to from `at` on, for a day: one obligation for each event that binds."""
+    for connection in connections_of(records).values():
+        found: dict[Key, tuple[EventRecord, list[Segment]]] = {}
+        edges = [at, *connection.changes(at, at + AHEAD)]
+        # The last edge begins what is not known yet, where it lies beyond the day.
+        ends = edges[1:] if edges[-1] > at + AHEAD else [*edges[1:], None]
+        for start, end in zip(edges, ends, strict=False):
+            limit = connection.limit_at(start)
+            if limit is not None:
+                limit_w, record = limit
+                segments = found.setdefault(record.key, (record, []))[1]
+                segments.append(Segment(start, end, limit_w, limit_w))
+        for record, segments in found.values():
+            yield _obligation(record, program_of(record.event, programs), segments)
+
+
+def _obligation(record: EventRecord, program: Program, segments: Sequence[Segment]) -> Obligation:
+    ven, event_id = record.key
+    words = describe_ask(DropTo(segments[0].to_w))
+    source = Source(SourceKind.CAPACITY, event_id, words, ven)
+    return Obligation(source, tuple(segments), program.margin, program.firm)
