@@ -13,6 +13,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from agent.clock import Clock, SystemClock
@@ -124,6 +125,7 @@ class App:
             self.events,
             self._on_command,
             [settings.name for settings in config.ven],
+            self._on_move,
         )
 
     @property
@@ -240,6 +242,7 @@ class App:
             "clock": self._clock,
             "rng": random.Random(),
             "on_intake": self._on_intake,
+            "departed": partial(self._keeper.departure, settings.name),
             "foreign_contexts": others_contexts(self._config, settings.name),
         }
         if isinstance(settings, Ven20aSettings):
@@ -281,6 +284,11 @@ class App:
                 if ven.name == record.event.ven:
                     ven.tell(record)
         self._controller.wake()
+
+    def _on_move(self, name: str) -> None:
+        for ven in self._vens:
+            if ven.name == name:
+                ven.wake()
 
     def _on_picture(self, picture: Picture) -> None:
         self._news.set()

@@ -27,6 +27,8 @@ _COMMANDS = {
     "opt-in": "take an event up again",
     "pause": "local stop: let everything go and act on nothing",
     "resume": "lift the local stop",
+    "deregister": "leave a program: end a VEN's registration and its events",
+    "register": "come back into a program, or register now",
     "restore": "undo every cap and pause without the agent",
     "simulate": "play an event against a simulated site, without touching anything",
     "doctor": "look for what would keep the agent from doing its work here",
@@ -124,6 +126,12 @@ def _opt(command: argparse.ArgumentParser) -> None:
     _reason(command)
 
 
+def _member(command: argparse.ArgumentParser) -> None:
+    _socket(command)
+    command.add_argument("ven", help="the VEN's name in the configuration")
+    _reason(command)
+
+
 def _stop(command: argparse.ArgumentParser) -> None:
     _socket(command)
     _reason(command)
@@ -134,7 +142,7 @@ def _reason(command: argparse.ArgumentParser) -> None:
         "--reason",
         default="",
         metavar="TEXT",
-        help="recorded with who and when; opt-out and pause demand it",
+        help="recorded with who and when; opt-out, pause and deregister demand it",
     )
 
 
@@ -226,6 +234,8 @@ _ARGUMENTS = {
     "opt-in": _opt,
     "pause": _stop,
     "resume": _stop,
+    "deregister": _member,
+    "register": _member,
     "restore": _restore,
     "simulate": _simulate,
     "doctor": _config,

@@ -44,6 +44,8 @@ def render(view: dict[str, Any]) -> str:
         lines.append(f"  {workload['name']:<20} tier {workload['tier']}  {state}{cap}{why}")
     for link in view["links"]:
         state = "registered" if link["registered"] else "not registered"
+        if link["left"] is not None:
+            state = f"left by {link['left']['by']}: {link['left']['why']}"
         trouble = f": {link['trouble']}" if link["trouble"] else ""
         lines.append(f"VTN        {link['url']} ({link['ven']}, {state}){trouble}")
     lines += [f"PROBLEM    {p['text']} (since {p['since']})" for p in view["problems"]]

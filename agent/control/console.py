@@ -21,9 +21,10 @@ from typing import Any
 
 from agent.clock import Clock
 from agent.control.keeper import Keeper
-from agent.core.event import EventRecord, Opt, OptDecision
+from agent.core.event import Ending, EventRecord, Opt, OptDecision
 from agent.core.intake import reconsidered
-from agent.core.lifecycle import opted_in, opted_out
+from agent.core.lifecycle import cancelled, opted_in, opted_out
+from agent.core.link import Departure
 from agent.core.picture import Stop
 from agent.core.policy import Policy
 from agent.core.program import Program
@@ -56,9 +57,11 @@ class Console:
         events: Callable[[], Awaitable[Sequence[Reply]]],
         changed: Callable[[Sequence[EventRecord]], None],
         vens: Sequence[str],
+        moved: Callable[[str], None],
     ) -> None:
         """`policy` gives the site's rules as they are now; `changed` is called after every change, with
-        the events whose opt it changed; `vens` are the names of those that there are.
+        the events whose opt it changed; `vens` are the names of those that there are; `moved` is called
+        with one that is to leave its program, or to register.
         """
         self._path = path
         self._keeper = keeper
@@ -69,6 +72,7 @@ class Console:
         self._events = events
         self._changed = changed
         self._vens = vens
+        self._moved = moved
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -154,6 +158,10 @@ class Console:
                 return await self._stop(who, why)
             case "resume":
                 return await self._resume(who, why)
+            case "deregister":
+                return await self._leave(self._ven(request), who, why)
+            case "register":
+                return await self._join(self._ven(request), who, why)
             case _:
                 raise CommandError(f"unknown command {command!r}")
 
@@ -195,6 +203,37 @@ class Console:
         log.warning("%s lifted the local stop: %s", who, why)
         return {"said": "resumed: events under way are taken up again"}
 
+    async def _leave(self, ven: str, who: str, why: str) -> Reply:
+        """Take a VEN out of its program. Its events end as if the utility had cancelled them: nobody
+        will tell of their end any more, and what they hold down is let go within its ramp.
+        """
+        known = self._keeper.departure(ven)
+        if known is not None:
+            raise CommandError(f"VEN {ven} has left already, by {known.by}: {known.why}")
+        now = self._clock.now()
+        await self._keeper.put_departure(ven, Departure(now, who, why))
+        ended = [
+            cancelled(record, now)
+            for (owner, _), record in self._keeper.records.items()
+            if owner == ven and record.ended_by is not Ending.CANCELLED and not record.is_past(now)
+        ]
+        await self._keeper.put_events(ended, AuditLine(now, who, f"VEN {ven} left", why))
+        log.warning("%s took VEN %s out of its program: %s", who, ven, why)
+        self._changed(ended)
+        self._moved(ven)
+        said = f"VEN {ven} leaves: its VTN is told, and its {len(ended)} events end"
+        return {"said": f"{said}; `flexload register {ven}` takes it back"}
+
+    async def _join(self, ven: str, who: str, why: str) -> Reply:
+        """Bring a VEN back into its program, or have one that waits to register do so now."""
+        if self._keeper.departure(ven) is not None:
+            now = self._clock.now()
+            await self._keeper.put_departure(ven, None)
+            await self._keeper.put_events((), AuditLine(now, who, f"VEN {ven} came back", why))
+            log.warning("%s brought VEN %s back: %s", who, ven, why)
+        self._moved(ven)
+        return {"said": f"VEN {ven} registers, unless it is registered"}
+
     async def _reconsider(self, line: AuditLine) -> None:
         """Decide anew on every event, now that the site's rules have changed."""
         changed = [
@@ -204,6 +243,13 @@ class Console:
         ]
         await self._keeper.put_events(changed, line)
         self._changed(changed)
+
+    def _ven(self, request: Reply) -> str:
+        ven = request.get("ven")
+        if ven not in self._vens:
+            known = ", ".join(sorted(self._vens)) or "none"
+            raise CommandError(f"no VEN {ven!r}; known: {known}")
+        return str(ven)
 
     def _find(self, event_id: str, ven: object) -> EventRecord:
         # A VEN that is gone from the configuration may have left events behind.

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from agent.core.event import EventRecord, Key
 from agent.core.ledger import Entry
+from agent.core.link import Departure
 from agent.core.picture import Stop
 from agent.core.sample import Sample
 from agent.core.settlement import Performance
@@ -36,6 +37,7 @@ MOST_FIGURES = 1000
 """Of how many events the final figures may wait in memory for room; they can be worked out anew."""
 
 _STOP = TypeAdapter(Stop)
+_DEPARTURE = TypeAdapter(Departure)
 _PERFORMANCE = TypeAdapter(Performance)
 _STOP_FACT = "stop"
 _CONTACTS = TypeAdapter(dict[str, datetime])
@@ -72,6 +74,8 @@ class Keeper:
         self._unknown_stop = ""
         self._stop = self._read_stop(now)
         self._contacts = self._read_contacts()
+        self._started_at = now
+        self._departures: dict[str, Departure | None] = {}
 
     @property
     def records(self) -> Mapping[Key, EventRecord]:
@@ -123,6 +127,23 @@ class Keeper:
         self._stop = stop
         self._unknown_stop = ""
         self._facts.hold({_STOP_FACT: None if stop is None else _STOP.dump_json(stop).decode()})
+        await self._flush()
+
+    def departure(self, ven: str) -> Departure | None:
+        """That the operator took a VEN out of its program; None while it belongs to it.
+
+        A record of it that cannot be understood counts: it is there only while the VEN is out. Raises
+        `StoreError` the first time, when it cannot be read.
+        """
+        if ven not in self._departures:
+            self._departures[ven] = self._read_departure(ven)
+        return self._departures[ven]
+
+    async def put_departure(self, ven: str, departure: Departure | None) -> None:
+        """Take a VEN out of its program, or with None back in."""
+        self._departures[ven] = departure
+        document = None if departure is None else _DEPARTURE.dump_json(departure).decode()
+        self._facts.hold({_departure_fact(ven): document})
         await self._flush()
 
     def contacts(self, live: Mapping[str, datetime | None]) -> Mapping[str, datetime | None]:
@@ -235,6 +256,14 @@ class Keeper:
             self._unknown_stop = f"a local stop is in force: {why} until `flexload resume`"
             return Stop(now, "somebody", why)
 
+    def _read_departure(self, ven: str) -> Departure | None:
+        document = self._facts.get(_departure_fact(ven))
+        try:
+            return None if document is None else _DEPARTURE.validate_json(document)
+        except ValidationError:
+            why = "its record in state.db cannot be read, so it counts"
+            return Departure(self._started_at, "somebody", why)
+
     def _read_contacts(self) -> dict[str, datetime]:
         try:
             return _CONTACTS.validate_json(self._facts.get(_CONTACTS_FACT) or "{}")
@@ -246,6 +275,10 @@ def _note(failed: dict[str, StoreError], what: str, error: StoreError) -> None:
     if what not in failed:
         log.error("%s", error)
     failed[what] = error
+
+
+def _departure_fact(ven: str) -> str:
+    return f"left {ven}"
 
 
 def _performance_fact(key: Key) -> str:

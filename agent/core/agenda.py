@@ -133,6 +133,8 @@ def _effective(record: EventRecord, inputs: Inputs, programs: tuple[Program, ...
     hold_until = window_of(record, program).hold_until
     if not ends or (hold_until is not None and min(ends) >= hold_until):
         return record
+    if min(ends) == record.ended_at:
+        return record  # by what ended it, which may be a cancel
     return replace(record, ended_at=min(ends), ended_by=Ending.OPTED_OUT)
 
 

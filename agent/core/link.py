@@ -5,6 +5,15 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """That the operator took a VEN out of its program: it neither registers nor polls."""
+
+    since: datetime
+    by: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """How one VEN stands with its VTN."""
 
@@ -29,3 +38,5 @@ class Link:
     """When the first of our own certificates does; None without one."""
     vtn_certificate_expires: datetime | None = None
     """When the one that the VTN last showed does; None before it showed one."""
+    left: Departure | None = None
+    """That it left, by the operator's will; None while it belongs to its program."""

@@ -19,6 +19,9 @@ class Ven(Protocol):
     async def run(self) -> None:
         """Register, poll and report until cancelled. A VTN in trouble never ends it."""
 
+    def wake(self) -> None:
+        """The operator had it leave its program, come back, or register: see to that now."""
+
     def tell(self, record: EventRecord) -> None:
         """The site changed its mind on an event: let the VTN know, now or as soon as it is back."""
 

@@ -27,6 +27,10 @@ from agent.store.registrations import Registration
 log = logging.getLogger(__name__)
 
 
+AWAY_S = 3600.0
+"""How long a round lasts once we left: there is nothing to do but to look whether we still have."""
+
+
 class CreatedEventWriter(Protocol):
     """Writes a profile's oadrCreatedEvent."""
 
@@ -68,6 +72,8 @@ class PullVen(ABC):
         self._alarm = Alarm(clock)
         self._backoff = Backoff(rng)
         self._replies = Backoff(rng)
+        self._urged = False
+        self._link.stands(registration.departed())
 
     @property
     def name(self) -> str:
@@ -86,6 +92,11 @@ class PullVen(ABC):
         if record.event.ven == self.name:
             self._alarm.ring()
 
+    def wake(self) -> None:
+        """The operator had it leave its program, come back, or register: see to that now."""
+        self._urged = self._registration.valid is None
+        self._alarm.ring()
+
     @property
     @abstractmethod
     def _poll_s(self) -> float:
@@ -102,6 +113,9 @@ class PullVen(ABC):
     async def _settle(self) -> None:
         """Send what is open. Raises `WireError`."""
         await self._answer_open()
+
+    async def _take_leave(self) -> None:  # noqa: B027 - a profile without registration has none to end
+        """Tell the VTN that we left, if it does not know yet. Raises `WireError`."""
 
     def _missed(self) -> None:  # noqa: B027 - nothing to do where each poll asks for everything
         """Something of the VTN's may have gone by."""
@@ -133,6 +147,10 @@ class PullVen(ABC):
     async def _turn(self) -> float:
         """One round with the VTN; the time until the next, s."""
         began_s = self._clock.instant().boot_s
+        self._urged = False
+        self._link.stands(self._registration.departed())
+        if self._registration.departed() is not None:
+            return await self._stay_away()
         try:
             await self._registration.save()
             await self._events.retry_store()
@@ -155,6 +173,19 @@ class PullVen(ABC):
         self._backoff.reset()
         return self._poll_s - (self._clock.instant().boot_s - began_s)
 
+    async def _stay_away(self) -> float:
+        """A round of a VEN that left: it asks for nothing. The time until the next, s."""
+        self._missed()
+        try:
+            await self._registration.save()
+            await self._take_leave()
+        except WireError as error:
+            self._link.trouble("leaving", f"the VTN does not know yet that we left: {error}")
+            return self._backoff.after(error)
+        self._link.clear("leaving")
+        self._backoff.reset()
+        return AWAY_S
+
     async def _rest(self, delay_s: float) -> None:
         """Wait for the next round, and meanwhile tell what changes or did not arrive."""
         until_s = self._clock.instant().boot_s + delay_s
@@ -162,7 +193,7 @@ class PullVen(ABC):
         while (left_s := until_s - self._clock.instant().boot_s) > 0:
             retry_s = self._replies.after() if self._link.in_trouble("replies") else left_s
             await self._alarm.wait(min(left_s, retry_s))
-            if was_registered and self._registration.valid is None:
+            if self._urged or was_registered != (self._registration.valid is not None):
                 return
             if until_s > self._clock.instant().boot_s and self._link.link.lost_since is None:
                 await self._catch_up()
@@ -188,6 +219,8 @@ class PullVen(ABC):
         """Take in events and answer each (2.0b rules 12, 19, 42 and 64). Whether they are news."""
         if message.response is not None and not message.response.ok:
             raise WireError(f"the VTN sent {message.response} instead of events")
+        if self._registration.departed() is not None:
+            raise NotRegisteredError("we left while it answered")
         reception = await self._events.receive(message, held)
         if reception.answers or reception.fault is not None:
             await self._answer(held, message.request_id, reception.answers, reception.fault)

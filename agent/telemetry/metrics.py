@@ -204,8 +204,10 @@ def _links(links: tuple[Link, ...]) -> Iterator[Metric]:
     )
     for link in links:
         contact_s = 0.0 if link.last_contact is None else link.last_contact.timestamp()
-        up.add_metric([link.ven], float(link.lost_since is None and link.last_contact is not None))
-        registered.add_metric([link.ven], float(link.registered))
+        if link.left is None:  # else there is nothing that should be
+            answers = link.lost_since is None and link.last_contact is not None
+            up.add_metric([link.ven], float(answers))
+            registered.add_metric([link.ven], float(link.registered))
         contact.add_metric([link.ven], contact_s)
         waiting.add_metric([link.ven], link.reports_waiting)
         rejected.add_metric([link.ven], link.rejected)

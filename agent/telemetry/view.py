@@ -193,6 +193,9 @@ def _link(link: Link) -> View:
         "url": link.url,
         "profile": link.profile,
         "registered": link.registered,
+        "left": None
+        if link.left is None
+        else {"since": iso(link.left.since), "by": link.left.by, "why": link.left.why},
         "ven_id": link.ven_id,
         "poll_s": link.poll_s,
         "last_contact": iso(link.last_contact),

@@ -222,7 +222,10 @@ def test_the_demos_options_are_checked(option, capsys):
     assert option.split("=")[0] in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [("opt-out", "ev-1"), ("pause",), ("pause", "--reason", " ")])
+@pytest.mark.parametrize(
+    "command",
+    [("opt-out", "ev-1"), ("pause",), ("pause", "--reason", " "), ("deregister", "utility")],
+)
 def test_leaving_and_stopping_ask_for_the_reason(command, config, capsys):
     assert run(*command, "--config", config) == 2
     assert capsys.readouterr().err == 'flexload: say why, with --reason "TEXT": it is recorded\n'

@@ -13,6 +13,7 @@ import pytest
 
 from agent.control import console as module
 from agent.control.console import Console
+from agent.control.keeper import Keeper
 from agent.core.event import Opt
 from agent.core.lifecycle import Phase
 from agent.errors import ConfigError, StoreBusyError
@@ -39,6 +40,7 @@ def console_of(site, path):
         events,
         site.changed.extend,
         ["ven", "idle"],
+        site.moved.append,
     )
 
 
@@ -46,6 +48,7 @@ def console_of(site, path):
 async def live(tmp_path):
     site = await Live(tmp_path).start()
     site.changed = []
+    site.moved = []
     site.console = console_of(site, tmp_path / "control.sock")
     await site.console.start()
     yield site
@@ -333,3 +336,73 @@ async def test_a_second_agent_on_the_same_socket_is_refused_and_a_stale_file_is_
     fresh = console_of(live, stale)
     await fresh.start()
     await fresh.stop()
+
+
+async def test_leaving_a_program_ends_its_events_within_the_ramp_and_is_recorded(live):
+    await live.run(30)
+    under_way = live.call(0.25, hold_s=600)
+    to_come = live.call(0.25, start_s=3600, event_id="ev-2")
+    await live.run(40)
+    assert live.ledger.entries
+    reply = await ask(live, command="deregister", ven="ven", why="moving out")
+    assert "2 events end" in reply["said"]
+    assert live.moved == ["ven"]
+    departure = live.keeper.departure("ven")
+    assert departure is not None
+    assert departure.why == "moving out"
+    assert live.keeper.departure("idle") is None
+    (picture,) = await live.run(1)
+    assert picture.phases[under_way] is Phase.RAMPING_UP  # nothing jumps
+    assert picture.phases[to_come] is Phase.CANCELLED
+    pictures = await live.run(30)
+    assert live.untouched
+    assert pictures[-1].phases[under_way] is Phase.CANCELLED
+    (deed,) = (await ask(live, command="deeds"))["deeds"]
+    assert (deed["what"], deed["why"]) == ("VEN ven left", "moving out")
+    again = await ask(live, command="deregister", ven="ven", why="again")
+    assert "has left already" in again["error"]
+
+
+async def test_another_vens_events_are_none_of_its_business(live):
+    await live.run(1)
+    key = live.call(0.25)
+    await ask(live, command="deregister", ven="idle", why="moving out")
+    assert live.book.records[key].ended_by is None
+
+
+async def test_having_left_survives_a_restart_and_so_does_having_come_back(live):
+    await live.run(1)
+    await ask(live, command="deregister", ven="idle", why="moving out")
+    later = Keeper(live.database, live.history, live.clock.now())
+    assert later.departure("idle") == live.keeper.departure("idle") is not None
+    reply = await ask(live, command="register", ven="idle", why="back again")
+    assert reply["ok"]
+    later = Keeper(live.database, live.history, live.clock.now())
+    assert later.departure("idle") is None
+    assert live.moved == ["idle", "idle"]
+    whats = [deed["what"] for deed in (await ask(live, command="deeds"))["deeds"]]
+    assert whats == ["VEN idle came back", "VEN idle left"]
+
+
+async def test_a_departure_whose_record_cannot_be_read_counts(live):
+    await live.run(1)
+    with live.database.transaction() as connection:
+        connection.execute("INSERT INTO facts VALUES ('left ven', '{')")
+    departure = Keeper(live.database, live.history, live.clock.now()).departure("ven")
+    assert departure is not None
+    assert departure.since == live.clock.now()
+
+
+async def test_registering_at_once_is_no_deed_where_nobody_had_left(live):
+    await live.run(1)
+    assert (await ask(live, command="register", ven="ven"))["ok"]
+    assert live.moved == ["ven"]
+    assert (await ask(live, command="deeds"))["deeds"] == []
+
+
+@pytest.mark.parametrize("command", ["deregister", "register"])
+async def test_only_a_ven_that_there_is_can_leave_or_register(live, command):
+    await live.run(1)
+    reply = await ask(live, command=command, ven="nobody", why="moving out")
+    assert reply["error"] == "no VEN 'nobody'; known: idle, ven"
+    assert live.moved == []

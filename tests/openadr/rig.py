@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.core.event import EventRecord
 from agent.core.intake import Intake
+from agent.core.link import Departure
 from agent.core.policy import Policy
 from agent.core.program import DropByShare, Program
 from agent.core.sample import Sample
@@ -54,6 +55,7 @@ class Rig:
         self.programs = programs
         self.intakes: list[Intake] = []
         self.on_intake: Callable[[Sequence[Intake]], None] = self.intakes.extend
+        self.departure: Departure | None = None
         self._task: asyncio.Task[None] | None = None
         self._open()
 
@@ -75,6 +77,7 @@ class Rig:
             policy=lambda: self.policy,
             clock=self.clock,
             rng=random.Random(1),
+            departed=lambda: self.departure,
             on_intake=lambda intakes: self.on_intake(intakes),  # noqa: PLW0108 - tests swap it
         )
         self._waiting: dict[str, tuple[Alarm, float | None]] = {}

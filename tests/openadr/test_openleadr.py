@@ -142,32 +142,3 @@ async def test_v2_v3_a_vtn_that_restarts_loses_nothing_of_ours(vtn, rig, now, kn
     assert times == sorted(set(times))
     assert (times[-1] - times[0]).total_seconds() == len(times) - 1  # no gap
     assert times[-1] > now + timedelta(seconds=190)
-
-
-async def test_v5_our_restart_in_an_event(vtn, rig, now):
-    vtn.add_event("ev-1", now, HOUR_S, 1000.0)
-    rig.samples(now - timedelta(seconds=10), 300)
-    await rig.pass_time(22)
-    registered = vtn.count("oadrCreatePartyRegistration")
-    await rig.restart()
-    assert rig.record().opt.opt is Opt.IN
-    vtn.modify("ev-1", 900.0)
-    await rig.pass_time(30)
-    assert power_at(rig) == 900.0
-    assert vtn.count("oadrCreatePartyRegistration") == registered
-    times = [at for _, at, _ in vtn.values]
-    assert times == sorted(set(times))
-    assert (times[-1] - times[0]).total_seconds() == len(times) - 1
-
-
-async def test_v1_the_server_may_come_up_after_us(tmp_path, now):
-    server = OpenLeadrVtn()
-    async with Rig(tmp_path, server.url, at=now) as rig:
-        for _ in range(3):
-            await rig.turn()
-        async with running(server):
-            await rig.turn()
-            await until(lambda: rig.ven.link().registered)
-            server.add_event("ev-1", now, HOUR_S, 1000.0)
-            await rig.turn()
-            assert server.opts == [("ev-1", "optIn")]

@@ -1,12 +1,14 @@
 """Being registered with a VTN: first, again, after restarts of either side."""
 
 import asyncio
+import itertools
 from datetime import timedelta
 
 import pytest
 from aiohttp import web
 
 from agent.core.event import Ending
+from agent.core.link import Departure
 from agent.store.registrations import Registration, ReportRequest
 from tests.clock import NOON
 from tests.openadr import wire
@@ -24,10 +26,11 @@ async def test_a_first_start_registers_polls_offers_and_asks_for_events(vtn, rig
     rig.start()
     await rig.rested()
     await vtn.seen("oadrRegisterReport")
-    assert kinds(vtn)[0] == "oadrCreatePartyRegistration"
-    assert set(kinds(vtn)[1:]) == {"oadrPoll", "oadrRequestEvent", "oadrRegisterReport"}
+    assert kinds(vtn)[:2] == ["oadrQueryRegistration", "oadrCreatePartyRegistration"]
+    assert set(kinds(vtn)[2:]) == {"oadrPoll", "oadrRequestEvent", "oadrRegisterReport"}
     services = {message.kind: message.service for message in vtn.received}
     assert services == {
+        "oadrQueryRegistration": "EiRegisterParty",
         "oadrCreatePartyRegistration": "EiRegisterParty",
         "oadrPoll": "OadrPoll",
         "oadrRequestEvent": "EiEvent",
@@ -264,12 +267,44 @@ async def test_v28_a_cancelled_registration_is_confirmed_and_made_anew(vtn, rig)
     assert confirmed.text("registrationID") == "reg-1"
     assert not rig.ven.link().registered
     assert rig.registration.registration_id == ""
-    await rig.turn()
-    await vtn.seen("oadrCreatePartyRegistration", 2)
+    polls = vtn.count("oadrPoll")
+    assert "`flexload register ven`" in rig.ven.link().trouble
+    began = rig.clock.now()
+    while vtn.count("oadrCreatePartyRegistration") < 2:
+        await rig.turn()
+    # It may have meant it, and then does not want to be asked at once.
+    assert timedelta(minutes=2) < rig.clock.now() - began < timedelta(minutes=7)
+    assert vtn.count("oadrPoll") == polls + 1
     assert vtn.of("oadrCreatePartyRegistration")[1].text("registrationID") is None
     await rig.rested()
     assert rig.ven.link().registered
+    assert rig.ven.link().trouble == ""
     assert rig.record().ended_by is None
+
+
+async def test_a_vtn_that_ends_every_registration_is_asked_ever_less_often(vtn, rig):
+    rig.start()
+    await rig.rested()
+    waits = []
+    for count in range(2, 6):
+        vtn.reply("oadrPoll", wire.cancel_party_registration())
+        await rig.turn()
+        began = rig.clock.now()
+        while vtn.count("oadrCreatePartyRegistration") < count:
+            await rig.turn()
+        waits.append((rig.clock.now() - began).total_seconds())
+        await rig.rested()
+    assert waits[-1] > 3 * waits[0]
+
+
+async def test_the_operator_may_have_an_ended_registration_made_anew_at_once(vtn, rig):
+    rig.start()
+    await rig.rested()
+    vtn.reply("oadrPoll", wire.cancel_party_registration())
+    await rig.turn()
+    rig.ven.wake()
+    await vtn.seen("oadrCreatePartyRegistration", 2)
+    await until(lambda: rig.ven.link().registered)
 
 
 @pytest.mark.parametrize("ids", [("reg-9", "ven-1"), ("reg-1", "ven-9")])
@@ -350,3 +385,272 @@ def test_a_registration_of_an_earlier_release_is_still_read(rig):
         connection.execute("INSERT INTO registrations VALUES ('ven', ?)", (old,))
     request = ReportRequest("q", "usage", ("a",), timedelta(seconds=1), timedelta(seconds=10), NOON)
     assert rig.registration == Registration("ven", "v", "r", "t", 10.0, (request,))
+
+
+def status(code: int, **headers: str):
+    async def answer(request):
+        return web.Response(status=code, headers=headers)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        wire.created_party_registration(ven_id="", registration_id="", code=469),
+        wire.oadr_response(463, "who?"),
+        wire.request_reregistration(""),
+        b"<html>",
+        b"",
+        status(404),
+        status(500),
+    ],
+)
+async def test_a_vtn_that_does_not_say_what_it_speaks_is_registered_with_all_the_same(
+    vtn, rig, answer
+):
+    vtn.reply("oadrQueryRegistration", answer)
+    rig.start()
+    await rig.rested()
+    assert rig.ven.link().registered
+    assert rig.ven.link().trouble == ""
+    assert vtn.count("oadrCreatePartyRegistration") == 1
+
+
+async def test_a_vtn_that_does_not_speak_our_profile_is_named_and_tried_all_the_same(vtn, rig):
+    other = wire.created_party_registration(ven_id="", registration_id="")
+    other = other.replace(b"simpleHttp", b"xmpp")
+    vtn.reply("oadrQueryRegistration", other, other)
+    vtn.reply("oadrCreatePartyRegistration", status(500))
+    rig.start()
+    await rig.rested()
+    assert "the VTN speaks '2.0b over xmpp', but we only 2.0b over simpleHttp" in (
+        rig.ven.link().trouble
+    )
+    await rig.turn()
+    assert rig.ven.link().registered
+    assert rig.ven.link().trouble == ""  # it does, whatever it says
+
+
+async def useless_polls(vtn, rig, answers) -> int:
+    """How many polls were answered uselessly before the VEN registered again."""
+    known, polls = vtn.count("oadrCreatePartyRegistration"), vtn.count("oadrPoll")
+    while vtn.count("oadrCreatePartyRegistration") == known:
+        vtn.reply("oadrPoll", next(answers))
+        await rig.turn()
+    return vtn.count("oadrPoll") - polls
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        status(404),
+        status(502),
+        b"<html>",
+        b"",
+        wire.oadr_response(469, "no idea"),
+    ],
+)
+async def test_a_vtn_whose_answers_are_useless_is_registered_with_again(vtn, rig, answer):
+    rig.start()
+    await rig.rested()
+    began = rig.clock.now()
+    assert await useless_polls(vtn, rig, itertools.repeat(answer)) == 11  # and one after it
+    assert rig.clock.now() - began > timedelta(minutes=2)
+    again = vtn.of("oadrCreatePartyRegistration")[1]
+    assert (again.text("venID"), again.text("registrationID")) == ("ven-1", "reg-1")
+    # It does not help: twice as many are waited for.
+    assert await useless_polls(vtn, rig, itertools.repeat(answer)) == 20
+    vtn.script.clear()
+    await rig.turn()
+    assert rig.ven.link().lost_since is None
+    assert rig.ven.link().registered
+
+
+async def test_polls_go_on_though_registering_again_is_answered_uselessly_too(vtn, rig):
+    rig.start()
+    await rig.rested()
+    vtn.reply("oadrCreatePartyRegistration", status(500), status(500))
+    await useless_polls(vtn, rig, itertools.repeat(status(500)))
+    assert rig.ven.link().registered
+    vtn.script.clear()
+    await rig.turn()
+    assert rig.ven.link().lost_since is None
+    assert vtn.count("oadrCreatePartyRegistration") == 2
+
+
+async def test_a_vtn_out_of_reach_or_asking_for_patience_costs_no_registration(vtn, rig):
+    rig.start()
+    await rig.rested()
+    vtn.reply("oadrPoll", *[status(503, **{"Retry-After": "20"})] * 30)
+    for _ in range(30):
+        await rig.turn()
+    await vtn.stop()
+    for _ in range(30):
+        await rig.turn()
+    await vtn.start()
+    await rig.turn()
+    assert rig.ven.link().lost_since is None
+    assert vtn.count("oadrCreatePartyRegistration") == 1
+
+
+async def test_v1_a_day_without_the_vtn_is_two_lines_in_the_log(vtn, rig, caplog):
+    """24 h, a try a minute at most, in time that leaps."""
+    caplog.set_level("INFO")
+    rig.start()
+    await rig.rested()
+    await rig.quiet()
+    caplog.clear()
+    await vtn.stop()
+    began, waits = rig.clock.now(), []
+    while rig.clock.now() - began < timedelta(hours=24):
+        await rig.turn()
+        waits.append(rig.delay_s)
+    assert len(caplog.records) == 1
+    assert max(waits) <= 60
+    assert min(waits[10:]) >= 30
+    assert len({round(wait, 3) for wait in waits[10:]}) > 100  # jitter
+    await vtn.start()
+    await rig.turn()
+    await rig.turn()
+    said = [record.message for record in caplog.records if record.name.startswith("agent")]
+    assert len(said) == 2
+    assert "lost its VTN" in said[0]
+    assert "is back after 86" in said[1]
+    assert vtn.count("oadrCreatePartyRegistration") == 1
+
+
+@pytest.fixture
+async def member(vtn, rig):
+    """A VEN in its program, with an event and a report under way."""
+    vtn.events = (wire.event(),)
+    vtn.report_requests = (wire.report_request(),)
+    rig.samples(NOON, 4000)
+    rig.start()
+    await rig.rested()
+    await rig.pass_time(12)
+    await vtn.seen("oadrUpdateReport")
+    return rig
+
+
+def leave(rig: Rig) -> None:
+    rig.departure = Departure(rig.clock.now(), "kim", "moving out")
+    rig.ven.wake()
+
+
+def come_back(rig: Rig) -> None:
+    rig.departure = None
+    rig.ven.wake()
+
+
+async def test_leaving_ends_the_registration_and_everything_that_hangs_on_it(vtn, member):
+    leave(member)
+    told = await vtn.seen("oadrCancelPartyRegistration")
+    assert told.service == "EiRegisterParty"
+    assert (told.text("venID"), told.text("registrationID")) == ("ven-1", "reg-1")
+    await until(lambda: member.registration.registration_id == "")
+    await member.quiet()
+    link = member.ven.link()
+    assert not link.registered
+    assert link.left == member.departure
+    assert (link.trouble, link.lost_since, link.reports_waiting) == ("", None, 0)
+    said = len(vtn.received)
+    await member.pass_time(7200, 600)
+    assert len(vtn.received) == said
+    await member.restart()
+    await member.pass_time(7200, 600)
+    assert len(vtn.received) == said
+
+
+async def test_a_ven_that_comes_back_registers_and_owes_nothing_for_its_time_away(vtn, member):
+    leave(member)
+    await until(lambda: member.registration.registration_id == "")
+    await member.quiet()
+    await member.pass_time(1800, 600)
+    vtn.received.clear()
+    come_back(member)
+    await vtn.seen("oadrCreatePartyRegistration")
+    await vtn.seen("oadrRequestEvent")
+    await vtn.seen("oadrCreatedReport")
+    await member.pass_time(12)
+    await vtn.seen("oadrUpdateReport")
+    assert member.ven.link().registered
+    assert member.ven.link().left is None
+    starts = [start for m in vtn.of("oadrUpdateReport") for _, start, _, _ in m.report_data]
+    assert min(starts) >= "2026-07-01T12:30:00Z"
+    assert {m.text("oadrReport", "reportRequestID") for m in vtn.of("oadrUpdateReport")} == {"rr-1"}
+    assert vtn.count("oadrRegisterReport") == 1
+
+
+async def test_a_vtn_that_is_down_is_told_later_that_we_left_also_after_our_restart(vtn, member):
+    await vtn.stop()
+    leave(member)
+    await until(lambda: "does not know yet that we left" in member.ven.link().trouble)
+    await member.turn()
+    await member.restart()
+    await member.turn()
+    assert "does not know yet that we left" in member.ven.link().trouble
+    assert member.ven.link().lost_since is None
+    polls = vtn.count("oadrPoll")
+    await vtn.start()
+    await member.turn()
+    await vtn.seen("oadrCancelPartyRegistration")
+    await until(lambda: member.ven.link().trouble == "")
+    await member.turn()
+    assert vtn.count("oadrCancelPartyRegistration") == 1
+    assert vtn.count("oadrPoll") == polls
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        wire.canceled_party_registration(452),
+        wire.oadr_response(463),
+        wire.oadr_response(),
+        wire.request_reregistration(),
+        b"",
+        status(404),
+    ],
+)
+async def test_a_vtn_that_has_no_registration_to_end_is_not_told_for_ever(vtn, member, answer):
+    vtn.reply("oadrCancelPartyRegistration", answer)
+    leave(member)
+    await vtn.seen("oadrCancelPartyRegistration")
+    await until(lambda: member.registration.registration_id == "")
+    await member.turn()
+    await member.turn()
+    assert vtn.count("oadrCancelPartyRegistration") == 1
+    assert vtn.count("oadrCreatePartyRegistration") == 1
+    assert member.ven.link().trouble == ""
+
+
+async def test_what_arrives_while_we_leave_is_not_taken_in(vtn, member):
+    gate = asyncio.Event()
+
+    async def late(request):
+        await gate.wait()
+        body = wire.distribute_event(wire.event("late"))
+        return web.Response(body=body, content_type="application/xml")
+
+    vtn.reply("oadrPoll", late)
+    polls = vtn.count("oadrPoll")
+    member.clock.leap(member.delay_s)
+    await vtn.seen("oadrPoll", polls + 1)
+    leave(member)
+    gate.set()
+    await vtn.seen("oadrCancelPartyRegistration")
+    await until(lambda: member.registration.registration_id == "")
+    assert set(member.book.records) == {("ven", "ev-1")}
+    assert member.ven.link().trouble == ""
+
+
+async def test_coming_back_before_the_vtn_heard_that_we_left_goes_on_as_before(vtn, member):
+    await vtn.stop()
+    leave(member)
+    await until(lambda: member.ven.link().left is not None)
+    await vtn.start()
+    polls = vtn.count("oadrPoll")
+    come_back(member)
+    await vtn.seen("oadrPoll", polls + 1)
+    await until(lambda: member.ven.link().registered)
+    assert vtn.count("oadrCreatePartyRegistration") == 1

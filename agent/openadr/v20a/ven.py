@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from agent.clock import Clock
 from agent.core.intake import Intake
+from agent.core.link import Departure
 from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import WireError
@@ -47,16 +48,19 @@ class Ven20a(PullVen):
         rng: random.Random,
         on_intake: Callable[[Sequence[Intake]], None],
         foreign_contexts: Collection[str] = (),
+        departed: Callable[[], Departure | None] = lambda: None,
         transport: Transport | None = None,
     ) -> None:
         """Nothing is sent before `run`. Raises `ConfigError` for unusable TLS files, `StoreError`.
 
         `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
         events changed, after they were stored. `foreign_contexts` are market contexts that are other
-        VENs' alone.
+        VENs' alone. `departed` says that the operator took this VEN out of its program.
         """
         link = LinkKeeper(settings.name, settings.vtn_url, clock, ROOTS.profile)
-        registration = RegistrationKeeper(registrations, settings.name, settings.vtn_url, link)
+        registration = RegistrationKeeper(
+            registrations, settings.name, settings.vtn_url, link, departed
+        )
         self._standing = _standing_of(settings, registration.current)
         registration.current = self._standing
         vtn = Vtn(transport or HttpTransport(settings, clock, link), link, settings.max_bytes, read)

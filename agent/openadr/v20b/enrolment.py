@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from agent.errors import WireError
 from agent.openadr.v20b import writer
+from agent.openadr.v20b.http import StatusError
 from agent.openadr.v20b.messages import (
     CancelPartyRegistration,
     Code,
@@ -15,6 +16,7 @@ from agent.openadr.v20b.messages import (
 )
 from agent.openadr.v20b.requests import dormant
 from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.standing import LinkKeeper
 from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
 from agent.store.registrations import Registration, SentOpt
 
@@ -26,14 +28,20 @@ LEAST_POLL_S = 0.1
 MOST_POLL_S = 86_400.0
 
 
-async def enrol(vtn: Vtn, settings: Ven20bSettings, held: Registration | None) -> Registration:
+async def enrol(
+    vtn: Vtn, settings: Ven20bSettings, held: Registration | None, link: LinkKeeper
+) -> Registration:
     """Register, renewing what is held if the VTN still knows it, else afresh.
+
+    A first registration asks before what the VTN speaks, and goes on whatever the answer.
 
     Report requests of an earlier registration fall dormant: the VTN asks anew, and each new request
     goes on where the old one had got to. Raises `NotRegisteredError` when the VTN will not have us.
     """
     created = None
-    if held is not None and held.registration_id:
+    if held is None or not held.registration_id:
+        await _query(vtn, settings, link)
+    else:
         created = await _register(vtn, settings, held.ven_id, held.registration_id)
         if isinstance(created, Response):
             log.info("VEN %s: the VTN does not renew its registration: %s", settings.name, created)
@@ -82,6 +90,51 @@ def cancelled(registration: Registration) -> Registration:
 def unsaid(opts: tuple[SentOpt, ...]) -> tuple[SentOpt, ...]:
     """Opts that a VTN may have forgotten with the registration: they are told again."""
     return tuple(replace(opt, acknowledged=False) for opt in opts)
+
+
+async def leave(vtn: Vtn, settings: Ven20bSettings, held: Registration) -> None:
+    """End the registration. Raises `WireError` while the VTN may not know.
+
+    One that answers knows as much as it ever will, also where it has no such registration.
+    """
+    body = writer.cancel_party_registration(held.ven_id, held.registration_id)
+    try:
+        answer = await vtn.ask(SERVICE, body, held.ven_id)
+    except NotRegisteredError as error:
+        said = str(error)
+    except StatusError as error:
+        if error.status >= 500:
+            raise
+        said = str(error)
+    else:
+        response = getattr(answer, "response", None)
+        said = f"it answered {response}" if isinstance(response, Response) else "no answer to that"
+    log.info("VEN %s: told the VTN that we leave: %s", settings.name, said)
+
+
+def left(registration: Registration) -> Registration:
+    """The registration once we have left: nothing is owed, and nothing is sent for the time away."""
+    return replace(cancelled(registration), requests=(), answers=(), opts=())
+
+
+async def _query(vtn: Vtn, settings: Ven20bSettings, link: LinkKeeper) -> None:
+    """Ask what the VTN speaks. No answer, or one that makes no sense, is as good as any."""
+    try:
+        answer = await vtn.ask(SERVICE, writer.query_registration())
+    except WireError as error:
+        log.info("VEN %s: the VTN does not say what it speaks: %s", settings.name, error)
+        return
+    if not isinstance(answer, CreatedPartyRegistration) or not answer.profiles:
+        log.info("VEN %s: the VTN does not say what it speaks", settings.name)
+        return
+    offers = ", ".join(f"{name} over {' and '.join(over)}" for name, over in answer.profiles)
+    log.info("VEN %s: the VTN speaks %s", settings.name, quote(offers))
+    if any(name == "2.0b" and "simpleHttp" in over for name, over in answer.profiles):
+        link.clear("profiles")
+    else:
+        link.trouble(
+            "profiles", f"the VTN speaks {quote(offers)}, but we only 2.0b over simpleHttp"
+        )
 
 
 async def _register(

@@ -13,20 +13,21 @@ LONGEST_S = 60.0
 class Backoff:
     """Truncated exponential back-off with jitter: 1 s doubling to 60 s, each cut by up to half."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, first_s: float = FIRST_S) -> None:
         self._rng = rng
-        self._base_s = FIRST_S
+        self._first_s = first_s
+        self._base_s = first_s
 
     def after(self, error: Exception | None = None, ceiling_s: float = LONGEST_S) -> float:
         """How long to wait after this failure, s; no less than the other side asked for."""
         base_s = min(self._base_s, ceiling_s)
-        self._base_s = min(self._base_s * 2, max(ceiling_s, FIRST_S))
+        self._base_s = min(self._base_s * 2, max(ceiling_s, self._first_s))
         asked_s = error.retry_after_s if isinstance(error, BusyError) else 0.0
         return max(base_s * self._rng.uniform(0.5, 1.0), asked_s)
 
     def reset(self) -> None:
         """It worked."""
-        self._base_s = FIRST_S
+        self._base_s = self._first_s
 
 
 class Alarm:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from agent.clock import Clock
+from agent.core.link import Departure
 from agent.errors import StoreError
 from agent.openadr.base import Link
 from agent.store.registrations import Registration, Registrations
@@ -16,6 +17,8 @@ log = logging.getLogger(__name__)
 
 PROFILE = "OpenADR 2.0b"
 _REMEMBERED = 200
+_OWN = ("leaving", "registration store", "event store")
+"""Sources of trouble that has nothing to do with belonging to a program."""
 
 Use = Literal["TLS", "signing"]
 """What a certificate is for."""
@@ -36,9 +39,10 @@ class LinkKeeper:
     @property
     def link(self) -> Link:
         """How it stands now."""
+        spoken = (t for source, t in self._troubles.items() if self._concerns(source))
         return replace(
             self._link,
-            trouble="; ".join(self._troubles.values()),
+            trouble="; ".join(spoken),
             certificate_expires=_first(self._certificates),
             vtn_certificate_expires=_first(self._vtn_certificates),
         )
@@ -63,7 +67,9 @@ class LinkKeeper:
             log.info("VEN %s: its VTN is back after %.0f s", self._ven, away.total_seconds())
 
     def registered(self, ven_id: str, poll_s: float) -> None:
-        """The VEN is registered."""
+        """The VEN is registered; that says nothing once it left."""
+        if self._link.left is not None:
+            return
         self._link = replace(self._link, registered=True, ven_id=ven_id, poll_s=poll_s)
         self.clear("registration")
 
@@ -79,6 +85,18 @@ class LinkKeeper:
     def vtn_certificate(self, use: Use, expires: datetime) -> None:
         """Until when the certificate is valid that the VTN has just shown; from any thread."""
         self._vtn_certificates[use] = expires
+
+    def stands(self, departure: Departure | None) -> None:
+        """The VEN left its program, or is in it. Once it left, there is no VTN to be lost."""
+        if departure is not None and self._link.left is None:
+            self._link = replace(self._link, registered=False, lost_since=None, left=departure)
+            self._troubles = {s: t for s, t in self._troubles.items() if self._concerns(s)}
+            said = "out of its program by %s since %s (%s), until `flexload register %s`"
+            since = f"{departure.since:%Y-%m-%d %H:%M:%SZ}"
+            log.warning(f"VEN %s: {said}", self._ven, departure.by, since, departure.why, self._ven)
+        self._link = replace(self._link, left=departure)
+        if departure is None:
+            self._troubles.pop("leaving", None)
 
     def trouble(self, source: str, sentence: str) -> None:
         """Something is wrong; one sentence for each source, logged when it changes."""
@@ -104,6 +122,10 @@ class LinkKeeper:
                 self._said.pop(next(iter(self._said)))
             log.warning("VEN %s: refused: %s", self._ven, sentence)
 
+    def _concerns(self, source: str) -> bool:
+        """Whether a trouble matters: of one that left its program, only some do."""
+        return self._link.left is None or source in _OWN
+
 
 def _first(known: Mapping[Use, datetime | None]) -> datetime | None:
     return min((at for at in known.values() if at is not None), default=None)
@@ -113,12 +135,21 @@ class RegistrationKeeper:
     """Keeps one VEN's registration: in memory at once, on disk as soon as that takes it."""
 
     def __init__(
-        self, registrations: Registrations, ven: str, vtn_url: str, link: LinkKeeper
+        self,
+        registrations: Registrations,
+        ven: str,
+        vtn_url: str,
+        link: LinkKeeper,
+        departed: Callable[[], Departure | None] = lambda: None,
     ) -> None:
-        """Read what is known; raises `StoreError`. What was agreed with another VTN does not count."""
+        """Read what is known; raises `StoreError`. What was agreed with another VTN does not count.
+
+        `departed` says that the operator took the VEN out of its program.
+        """
         known = registrations.get(ven)
         self.current = known if known is not None and known.vtn_url == vtn_url else None
         """None before the first registration."""
+        self.departed = departed
         self._registrations = registrations
         self._link = link
         self._lock = asyncio.Lock()
@@ -129,9 +160,11 @@ class RegistrationKeeper:
 
     @property
     def valid(self) -> Registration | None:
-        """The registration if there is one in force."""
+        """The registration if there is one in force and the VEN has not left."""
         held = self.current
-        return None if held is None or not held.registration_id or self._lapsed else held
+        if held is None or not held.registration_id or self._lapsed or self.departed() is not None:
+            return None
+        return held
 
     def lapse(self) -> None:
         """The VTN does not honour the registration any more; its ids may still serve to renew it."""

@@ -12,18 +12,20 @@ import logging
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import NoReturn
 
 from agent.clock import Clock
 from agent.core.intake import Intake
+from agent.core.link import Departure
 from agent.core.policy import Policy
 from agent.core.program import Program
-from agent.errors import WireError
+from agent.errors import UnreachableError, WireError
 from agent.openadr.base import Link
 from agent.openadr.pull import PullVen
 from agent.openadr.v20b import enrolment, writer
 from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.http import Transport
+from agent.openadr.v20b.http import BusyError, StatusError, Transport
 from agent.openadr.v20b.messages import (
     CancelPartyRegistration,
     CancelReport,
@@ -39,6 +41,7 @@ from agent.openadr.v20b.messages import (
     Unexpected,
 )
 from agent.openadr.v20b.opts import OptTeller
+from agent.openadr.v20b.pace import Backoff
 from agent.openadr.v20b.reports import Reporter
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
@@ -51,6 +54,19 @@ log = logging.getLogger(__name__)
 
 MAX_DRAIN = 50
 """Messages taken in a row before the next poll period: no VTN queues that many in earnest."""
+
+
+PATIENCE = 10
+"""Useless answers to polls in a row after which we register again: with the back-off some four minutes,
+longer than what stands before a VTN takes to come up with it, so that no passing 502 costs a
+registration. Each time that does not help, twice as many are waited for."""
+MOST_PATIENCE = 1440
+"""However useless it stays, about once a day."""
+DISMISSED_FIRST_S = 300.0
+"""How long after the VTN ended a registration we ask for a new one: it may have meant it, and then does
+not want to be asked at once; it may just as well have meant us to register again."""
+DISMISSED_LONGEST_S = 86_400.0
+"""The same for a VTN that ends each registration soon."""
 
 
 class Ven20b(PullVen):
@@ -69,6 +85,7 @@ class Ven20b(PullVen):
         rng: random.Random,
         on_intake: Callable[[Sequence[Intake]], None],
         foreign_contexts: Collection[str] = (),
+        departed: Callable[[], Departure | None] = lambda: None,
         transport: Transport | None = None,
     ) -> None:
         """Nothing is sent before `run`. Raises `ConfigError` for unusable certificates and keys,
@@ -76,10 +93,12 @@ class Ven20b(PullVen):
 
         `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
         events changed, after they were stored. `foreign_contexts` are market contexts that are other
-        VENs' alone.
+        VENs' alone. `departed` says that the operator took this VEN out of its program.
         """
         link = LinkKeeper(settings.name, settings.vtn_url, clock)
-        registration = RegistrationKeeper(registrations, settings.name, settings.vtn_url, link)
+        registration = RegistrationKeeper(
+            registrations, settings.name, settings.vtn_url, link, departed
+        )
         vtn = connect(settings, clock, link, transport)
         events = EventReceiver(
             settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
@@ -91,6 +110,12 @@ class Ven20b(PullVen):
         self._reporter = Reporter(settings, vtn, registration, history, clock, rng, link)
         self._opts = OptTeller(settings, vtn, registration, policy, clock)
         self._resync_due = True
+        self._useless = 0
+        self._patience = PATIENCE
+        self._dismissals = Backoff(rng, DISMISSED_FIRST_S)
+        self._registered_at_s = 0.0
+        self._barred_until_s = 0.0
+        self._dismissed = ""
         if self._registration.valid is not None:
             self._link.registered(self._registration.valid.ven_id, self._poll_s)
 
@@ -114,9 +139,22 @@ class Ven20b(PullVen):
     async def _report(self) -> NoReturn:
         await self._reporter.run(self._lapse)
 
+    def wake(self) -> None:
+        """The operator had it leave its program, come back, or register: see to that now."""
+        self._barred_until_s = 0.0
+        super().wake()
+
     async def _poll(self) -> None:
         await self._enrol()
-        await self._drain()
+        if self._useless >= self._patience:
+            await self._renew()
+        try:
+            await self._drain()
+        except WireError as error:
+            self._useless += is_answer(error)
+            raise
+        self._useless, self._patience = 0, PATIENCE
+        self._link.clear("profiles")
         if self._link.link.lost_since is not None:
             self._reporter.wake()
 
@@ -134,16 +172,45 @@ class Ven20b(PullVen):
         self._resync_due = True
 
     async def _enrol(self) -> None:
-        if self._registration.valid is not None:
+        held = self._registration.valid
+        if held is not None:
+            if not self._link.link.registered:
+                self._link.registered(held.ven_id, self._poll_s)
             return
+        if self._clock.instant().boot_s < self._barred_until_s:
+            raise NotRegisteredError(self._dismissed)
+        await self._register()
+
+    async def _register(self) -> None:
         self._resync_due = True
-        registration = await enrolment.enrol(self._vtn, self._settings, self._registration.current)
+        held = self._registration.current
+        registration = await enrolment.enrol(self._vtn, self._settings, held, self._link)
         await self._registration.enter(registration)
+        self._registered_at_s = self._clock.instant().boot_s
         self._link.registered(registration.ven_id, self._poll_s)
         self._reporter.wake()
 
+    async def _renew(self) -> None:
+        """Register again: a VTN of which no answer is of use may have lost us. Polls go on if it cannot."""
+        log.info("VEN %s: %d useless answers: registers again", self.name, self._useless)
+        self._useless, self._patience = 0, min(2 * self._patience, MOST_PATIENCE)
+        try:
+            await self._register()
+        except NotRegisteredError:
+            raise
+        except WireError as error:
+            log.info("VEN %s: that does not work either: %s", self.name, error)
+
+    async def _take_leave(self) -> None:
+        held = self._registration.current
+        if held is not None and held.registration_id:
+            await enrolment.leave(self._vtn, self._settings, held)
+            await self._registration.update(enrolment.left)
+
     def _lapse(self, why: str) -> None:
         """The VTN does not know us any more: register again in the next round."""
+        if self._registration.departed() is not None:
+            return
         self._registration.lapse()
         self._link.unregistered(why)
         self._alarm.ring()
@@ -225,11 +292,32 @@ class Ven20b(PullVen):
             self._link.reject(f"oadrCancelPartyRegistration: {why}")
         else:
             await self._registration.put(enrolment.cancelled(held))
+            self._bar()
         body = writer.canceled_party_registration(held.ven_id, message.registration_id, response)
         await self._vtn.ask("EiRegisterParty", body, held.ven_id)
+
+    def _bar(self) -> None:
+        """The VTN ended the registration: ask for no other for a while."""
+        now_s = self._clock.instant().boot_s
+        if now_s - self._registered_at_s > DISMISSED_LONGEST_S:
+            self._dismissals.reset()
+        wait_s = self._dismissals.after(ceiling_s=DISMISSED_LONGEST_S)
+        self._barred_until_s = now_s + wait_s
+        until = self._clock.now() + timedelta(seconds=wait_s)
+        self._dismissed = (
+            f"the VTN ended the registration; we ask for another at {until:%Y-%m-%d %H:%M:%SZ}, or at "
+            f"once with `flexload register {self.name}`"
+        )
 
     def _held(self) -> Registration:
         held = self._registration.valid
         if held is None:
-            raise NotRegisteredError("the VTN ended the registration")
+            raise NotRegisteredError(self._dismissed or "the registration ended")
         return held
+
+
+def is_answer(error: WireError) -> bool:
+    """Whether a failure came from a VTN that is there: no silence, and no request for patience."""
+    if isinstance(error, NotRegisteredError | BusyError):
+        return False
+    return isinstance(error, StatusError) or not isinstance(error, UnreachableError)

@@ -10,6 +10,7 @@ import { table } from "./tables.js";
 const LONG_CYCLE_S = 1;
 
 function standing(link) {
+  if (link.left !== null) return [`left by ${link.left.by}: ${link.left.why}`, "good"];
   if (link.lost_since !== null) return ["lost", "warning"];
   if (!link.registered) return ["not registered", "warning"];
   return ["registered", "good"];
