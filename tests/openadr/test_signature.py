@@ -296,7 +296,8 @@ async def test_a_wrongly_signed_event_changes_nothing_and_is_counted(tmp_path, v
     rig = Rig(tmp_path, vtn.url, vtn_fingerprint=pair.fingerprint)
     for kind in ("oadrCreatePartyRegistration", "oadrRegisterReport", "oadrRequestEvent"):
         vtn.reply(kind, *[answer] * 20)
-    vtn.reply("oadrCreatedEvent", *[answer] * 20)
+    for kind in ("oadrQueryRegistration", "oadrCreatedEvent"):
+        vtn.reply(kind, *[answer] * 20)
     good = wire.distribute_event(wire.event("ev-1"))
     worse = wire.distribute_event(wire.event("ev-1", revision=1, status="cancelled"))
 
