@@ -2,49 +2,20 @@
 
 import asyncio
 import datetime as dt
-import ssl
 import time
 
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from agent.errors import ConfigError, UnreachableError, WireError
-from agent.openadr.v20b.http import BusyError, HttpTransport
+from agent.errors import UnreachableError, WireError
+from agent.openadr.v20b.http import BusyError
 from agent.openadr.v20b.settings import Ven20bSettings
 from tests.clock import NOON, FakeClock
-from tests.openadr.vtn import PREFIX, free_port
+from tests.openadr.bare import Server
+from tests.openadr.vtn import PREFIX
 
 pytestmark = pytest.mark.openadr2
-
-
-def settings_for(url: str, **changes) -> Ven20bSettings:
-    return Ven20bSettings(kind="openadr-2.0b", name="ven", vtn_url=url, **changes)
-
-
-class Server:
-    def __init__(self, handler, tls=None):
-        self.handler, self.tls, self.port = handler, tls, free_port()
-
-    async def __aenter__(self):
-        app = web.Application()
-        app.router.add_post(f"{PREFIX}/{{service}}", self.handler)
-        self.runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await self.runner.setup()
-        await web.TCPSite(self.runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
-        return self
-
-    async def __aexit__(self, *_):
-        await self.runner.cleanup()
-
-    async def post(self, clock=None, body=b"<x/>", host="127.0.0.1", **changes):
-        scheme = "https" if self.tls else "http"
-        url = f"{scheme}://{host}:{self.port}{PREFIX}/"
-        transport = HttpTransport(settings_for(url, **changes), clock or FakeClock())
-        try:
-            return await transport.post("OadrPoll", body)
-        finally:
-            await transport.close()
 
 
 async def test_a_message_is_posted_to_its_service_and_the_date_is_witnessed():
@@ -186,46 +157,17 @@ async def test_a_connection_that_is_cut_or_refused_is_one_sentence():
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("cipher", ["AES128-SHA256", "ECDHE-RSA-AES128-SHA256"])
-async def test_rules_67_and_68_both_required_suites_and_mutual_tls_work(authority, cipher):
-    peers = []
-
-    async def handler(request):
-        peers.append(request.transport.get_extra_info("cipher")[0])
-        assert request.transport.get_extra_info("peercert")
-        return web.Response(body=b"<y/>")
-
-    ven = authority.issue("ven")
-    tls = server_tls(authority, cipher)
-    async with Server(handler, tls) as server:
-        files = {"ca": authority.ca, **ven.files}
-        assert await server.post(host="localhost", **files) == b"<y/>"
-        with pytest.raises(UnreachableError):
-            await server.post(host="localhost", ca=authority.ca)  # without a certificate
-        with pytest.raises(UnreachableError, match="certificate"):
-            await server.post(host="localhost", **ven.files)
-        with pytest.raises(UnreachableError, match="certificate"):
-            await server.post(host="127.0.0.1", **files)  # not the name on the certificate
-    assert peers == [cipher]
-
-
-def test_unusable_tls_files_are_a_fault_of_the_configuration(tmp_path, authority):
-    ven = authority.issue("ven")
-    empty = tmp_path / "empty.pem"
-    empty.touch()
-    https = "https://vtn.example/b"
-    with pytest.raises(ConfigError, match=r"ven ven: ca .*empty\.pem is unusable"):
-        HttpTransport(settings_for(https, ca=empty), FakeClock())
-    with pytest.raises(ConfigError, match="ven ven: cert"):
-        HttpTransport(settings_for(https, cert=ven.cert, key=tmp_path / "none"), FakeClock())
-
-
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"vtn_url": "vtn.example"}, "must be like https"),
         ({"vtn_url": "ftp://vtn.example"}, "must be like https"),
         ({"cert": "/a"}, "cert and key go together"),
+        ({"sign_cert": "/a"}, "sign_cert and sign_key go together"),
+        ({"sign": True}, "sign needs cert and key, or sign_cert and sign_key"),
+        ({"vtn_fingerprint": "AA:BB"}, "should match pattern"),
+        ({"vtn_fingerprint": 7}, "valid tuple"),
+        ({"replay_window_s": 0}, "greater than 0"),
         ({"report_min_s": 60, "report_max_s": 30}, "must not exceed"),
         ({"colour": "blue"}, "Extra inputs"),
         ({"timeout_s": 0}, "greater than 0"),
@@ -239,14 +181,3 @@ def test_settings_that_make_no_sense_are_refused(changes, why):
     assert Ven20bSettings(**fields, ven_name="GPU hall").label == "GPU hall"
     with pytest.raises(ValidationError, match=why):
         Ven20bSettings(**(fields | changes))
-
-
-def server_tls(authority, cipher: str) -> ssl.SSLContext:
-    vtn = authority.issue("localhost")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(cipher)
-    context.load_cert_chain(vtn.cert, vtn.key)
-    context.load_verify_locations(authority.ca)
-    context.verify_mode = ssl.CERT_REQUIRED
-    return context

@@ -80,7 +80,7 @@ class HttpTransport:
                 f"{url} gave no whole answer within {self._settings.timeout_s:g} s"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            refused = why_refused(error, self._vtn_host, self._settings.ca)
+            refused = self._tls and why_refused(error, self._vtn_host, self._settings.ca)
             raise UnreachableError(f"{url}: {refused or _reason(error)}") from error
 
     async def close(self) -> None:

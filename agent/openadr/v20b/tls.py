@@ -45,6 +45,10 @@ _ALERTS = {
     "WRONG_VERSION_NUMBER": "what answers there does not speak TLS",
     "DH_KEY_TOO_SMALL": "the VTN offers too weak a key exchange",
 }
+_CUT = (
+    "the VTN cut the connection without an answer, as some do that refuse, or miss, a client's "
+    "certificate"
+)
 
 
 def watched_context(settings: VenSettings, link: LinkKeeper) -> Credentials[ssl.SSLContext]:
@@ -85,11 +89,13 @@ def tls_context(
 
 
 def why_refused(error: BaseException, host: str, ca: Path | None) -> str | None:
-    """One sentence on a failure of TLS; None when the error is of another kind."""
-    failure = _tls_error(error)
+    """One sentence on a failure over TLS; None when the error has nothing to do with that."""
+    failure = _cause(error)
     if isinstance(failure, ssl.SSLCertVerificationError):
         return f"the VTN's certificate {_fault(failure, host, ca)}"
-    if failure is None:
+    if isinstance(failure, ConnectionResetError | aiohttp.ServerDisconnectedError):
+        return _CUT
+    if not isinstance(failure, ssl.SSLError):
         return None
     reason = failure.reason or ""
     plain = next((text for end, text in _ALERTS.items() if reason.endswith(end)), None)
@@ -111,11 +117,13 @@ def _fault(failure: ssl.SSLCertVerificationError, host: str, ca: Path | None) ->
     return f"cannot be trusted: {failure.verify_message}"
 
 
-def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The failure of TLS itself, under whatever aiohttp made of it."""
-    while isinstance(error, aiohttp.ClientError):
-        error = error.__cause__ or error.__context__
-    return error if isinstance(error, ssl.SSLError) else None
+def _cause(error: BaseException) -> BaseException:
+    """What aiohttp's errors were made of."""
+    while isinstance(error, aiohttp.ClientError) and (
+        cause := error.__cause__ or error.__context__
+    ):
+        error = cause
+    return error
 
 
 def _meeting(met: Callable[[datetime], object]) -> type[ssl.SSLObject]:
