@@ -26,7 +26,8 @@ def load_chain(context: ssl.SSLContext, cert: Path, key: Path | None, whose: str
         # An encrypted key must fail here, not ask whoever has a terminal.
         context.load_cert_chain(cert, key, password=lambda: b"")
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        # The second is what OpenSSL says where not even the kinds of key are alike.
+        if error.reason in ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"):
             raise ConfigError(
                 f"{whose}key {key} is not that of the certificate in {cert}"
             ) from error

@@ -48,7 +48,9 @@ def render(view: dict[str, Any]) -> str:
             state = f"left by {link['left']['by']}: {link['left']['why']}"
         trouble = f": {link['trouble']}" if link["trouble"] else ""
         lines.append(f"VTN        {link['url']} ({link['ven']}, {state}){trouble}")
-    lines += [f"PROBLEM    {p['text']} (since {p['since']})" for p in view["problems"]]
+    for problem in view["problems"]:
+        kind = "note" if problem["severity"] == "info" else "PROBLEM"
+        lines.append(f"{kind:<10} {problem['text']} (since {problem['since']})")
     return "\n".join(lines)
 
 

@@ -32,6 +32,12 @@ from agent.core.sample import Sample
 
 log = logging.getLogger(__name__)
 
+_LEVELS = {
+    Severity.INFO: logging.INFO,
+    Severity.WARNING: logging.WARNING,
+    Severity.CRITICAL: logging.ERROR,
+}
+
 PERIOD_S = 1.0
 SAMPLE_SPACING_S = 0.5
 """Cycles that an event woke early take no sample of their own."""
@@ -181,13 +187,12 @@ class Controller:
         before = self._picture.problems if self._picture else {}
         present = (
             *problems_of(decision, inputs, self._policy),
-            *link_problems(links),
+            *link_problems(links, inputs.now.at),
             *self._own_problems(report),
         )
         current, raised, cleared = problems.update(before, present, inputs.now.at)
         for problem in raised:
-            level = logging.ERROR if problem.severity is Severity.CRITICAL else logging.WARNING
-            log.log(level, "problem: %s", problem.text)
+            log.log(_LEVELS[problem.severity], "problem: %s", problem.text)
         for over in cleared:
             lasted_s = (inputs.now.at - over.since).total_seconds()
             log.info("over after %.0f s: %s", lasted_s, over.problem.text)

@@ -1,6 +1,7 @@
 """What is wrong, read off one cycle: the core's share of the problems."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 
 from agent.core.agenda import Inputs
 from agent.core.decide import Decision
@@ -9,6 +10,15 @@ from agent.core.link import Link
 from agent.core.policy import Policy
 from agent.core.problems import Problem, Severity
 from agent.core.site import Gpu, Health, MeterQuality
+
+OUR_NOTICE = (
+    (timedelta(days=7), Severity.CRITICAL),
+    (timedelta(days=30), Severity.WARNING),
+    (timedelta(days=60), Severity.INFO),
+)
+"""How long before our certificate expires that is said: a utility may take weeks to sign another."""
+VTN_NOTICE = ((timedelta(days=7), Severity.WARNING),)
+"""The same for the VTN's, whose renewal is not ours to see to."""
 
 
 def problems_of(decision: Decision, inputs: Inputs, policy: Policy) -> Iterator[Problem]:
@@ -55,14 +65,39 @@ def problems_of(decision: Decision, inputs: Inputs, policy: Policy) -> Iterator[
         )
 
 
-def link_problems(links: tuple[Link, ...]) -> Iterator[Problem]:
-    """What is wrong on the way to the grid's servers."""
+def link_problems(links: tuple[Link, ...], now: datetime) -> Iterator[Problem]:
+    """What is wrong on the way to the grid's servers, or soon will be."""
     for link in links:
+        ours, theirs = link.certificate_expires, link.vtn_certificate_expires
+        text = f"the certificate of VEN {link.ven}"
+        yield from _expiry(f"certificate/{link.ven}", text, ours, OUR_NOTICE, now)
+        text = f"the certificate of VTN {link.url}"
+        yield from _expiry(f"vtn-certificate/{link.ven}", text, theirs, VTN_NOTICE, now)
         if link.lost_since is not None:
             text = f"VTN {link.url} does not answer: {link.trouble or 'no reason known'}"
             yield Problem(f"vtn/{link.ven}", Severity.WARNING, text)
         elif link.trouble:
             yield Problem(f"vtn/{link.ven}", Severity.WARNING, f"VTN {link.url}: {link.trouble}")
+
+
+def _expiry(
+    key: str,
+    whose: str,
+    expires: datetime | None,
+    notice: Sequence[tuple[timedelta, Severity]],
+    now: datetime,
+) -> Iterator[Problem]:
+    """That a certificate runs out soon, or has."""
+    left = timedelta.max if expires is None else expires - now
+    severity = next((severity for ahead, severity in notice if left <= ahead), None)
+    if expires is None or severity is None:
+        return
+    when = f"expires in {_days(left)}" if left > timedelta(0) else "has expired"
+    yield Problem(key, severity, f"{whose} {when}, on {expires:%Y-%m-%d %H:%M} UTC: renew it")
+
+
+def _days(left: timedelta) -> str:
+    return f"{left.days} days" if left >= timedelta(days=2) else f"{left // timedelta(hours=1)} h"
 
 
 def _gpu_problems(gpu: Gpu, decision: Decision) -> Iterator[Problem]:

@@ -7,8 +7,10 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How much a problem matters."""
+    """How much a problem matters, from little to much."""
 
+    INFO = "info"
+    """Nothing is worse than it should be yet, but somebody has something to do."""
     WARNING = "warning"
     """Something is worse than it should be; what is promised still holds."""
     CRITICAL = "critical"
@@ -37,7 +39,7 @@ class Raised:
 def update(
     known: Mapping[str, Raised], present: Iterable[Problem], now: datetime
 ) -> tuple[dict[str, Raised], tuple[Problem, ...], tuple[Raised, ...]]:
-    """What is wrong now, what has just been raised, and what has just been cleared.
+    """What is wrong now, what has just been raised or become graver, and what has just been cleared.
 
     A problem keeps its start while its key lasts, though its text may change.
     """
@@ -45,6 +47,14 @@ def update(
     for problem in present:
         before = known.get(problem.key)
         current[problem.key] = Raised(problem, before.since if before else now)
-    raised = tuple(r.problem for key, r in current.items() if key not in known)
+    raised = tuple(
+        r.problem
+        for key, r in current.items()
+        if key not in known or _rank(r.problem) > _rank(known[key].problem)
+    )
     cleared = tuple(r for key, r in known.items() if key not in current)
     return current, raised, cleared
+
+
+def _rank(problem: Problem) -> int:
+    return list(Severity).index(problem.severity)

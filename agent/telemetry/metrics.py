@@ -202,7 +202,23 @@ def _links(links: tuple[Link, ...]) -> Iterator[Metric]:
     rejected = CounterMetricFamily(
         "flexload_messages_rejected", "Messages and events refused.", labels=["ven"]
     )
+    ours = GaugeMetricFamily(
+        "flexload_ven_certificate_expiry_timestamp_seconds",
+        "When the first of a VEN's own certificates expires.",
+        labels=["ven"],
+    )
+    theirs = GaugeMetricFamily(
+        "flexload_vtn_certificate_expiry_timestamp_seconds",
+        "When the certificate that a VEN's VTN last showed expires.",
+        labels=["ven"],
+    )
     for link in links:
+        for family, expires in (
+            (ours, link.certificate_expires),
+            (theirs, link.vtn_certificate_expires),
+        ):
+            if expires is not None:
+                family.add_metric([link.ven], expires.timestamp())
         contact_s = 0.0 if link.last_contact is None else link.last_contact.timestamp()
         if link.left is None:  # else there is nothing that should be
             answers = link.lost_since is None and link.last_contact is not None
@@ -211,7 +227,7 @@ def _links(links: tuple[Link, ...]) -> Iterator[Metric]:
         contact.add_metric([link.ven], contact_s)
         waiting.add_metric([link.ven], link.reports_waiting)
         rejected.add_metric([link.ven], link.rejected)
-    yield from (up, registered, contact, waiting, rejected)
+    yield from (up, registered, contact, waiting, rejected, ours, theirs)
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

@@ -203,4 +203,6 @@ def _link(link: Link) -> View:
         "trouble": link.trouble,
         "rejected": link.rejected,
         "reports_waiting": link.reports_waiting,
+        "certificate_expires": iso(link.certificate_expires),
+        "vtn_certificate_expires": iso(link.vtn_certificate_expires),
     }

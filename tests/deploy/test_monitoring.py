@@ -62,7 +62,15 @@ def exposed() -> dict[str, set[str]]:
         phases={record.key: Phase.HOLDING},
         ledger=(entry,),
         counters=Counters(commands={("cap", "applied"): 1}),
-        links=(Link("ven", "http://vtn", "2.0b"),),
+        links=(
+            Link(
+                "ven",
+                "http://vtn",
+                "2.0b",
+                certificate_expires=build.NOON,
+                vtn_certificate_expires=build.NOON,
+            ),
+        ),
     )
     registry = CollectorRegistry()
     registry.register(Metrics(lambda: picture))

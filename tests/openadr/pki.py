@@ -41,19 +41,20 @@ class Authority:
     def __init__(self, folder: Path, name: str = "ca", kind: str = "rsa") -> None:
         """Its own certificate is in `ca`, which is what the others trust."""
         self.folder = folder
-        self.name = name
+        self._issued = 0
         self._key = key_of(kind, name)
         self._subject = _subject(f"test {name}")
         self.certificate = self.certify(self._subject, self._key.public_key(), authority=True)
         self.ca = folder / f"{name}.pem"
         self.ca.write_bytes(_pem(self.certificate))
 
-    def issue(self, name: str, kind: str = "rsa", *, file: str = "", **terms: Any) -> Pair:
-        """A certificate for a host or a VEN, in `<file>.pem` and `<file>.key`."""
+    def issue(self, name: str, kind: str = "rsa", **terms: Any) -> Pair:
+        """A certificate for a host or a VEN; asked for again, another on the same key, in other files."""
         key = key_of(kind, name)
         certificate = self.certify(_subject(name), key.public_key(), host=name, **terms)
-        stem = file or f"{name}-{kind}"
-        pair = Pair(self.folder / f"{stem}.pem", self.folder / f"{stem}.key", certificate)
+        self._issued += 1
+        stem = self.folder / f"{name}-{kind}-{self._issued}"
+        pair = Pair(stem.with_suffix(".pem"), stem.with_suffix(".key"), certificate)
         pair.cert.write_bytes(_pem(certificate))
         pair.key.write_bytes(key_pem(key))
         return pair

@@ -67,7 +67,7 @@ async def test_a_vtn_that_is_not_trusted_is_one_sentence(
         ({"expires": -DAY / 2}, "has expired"),
         ({"begins": DAY / 2}, "is not valid yet: is this host's clock right\\?"),
     ):
-        odd = authority.issue("localhost", file=f"odd-{why[:3]}", **terms)
+        odd = authority.issue("localhost", **terms)
         async with Server(answer, server_tls(odd, authority, ciphers)) as server:
             await refused(server, f"the VTN's certificate {why}", **files)
 
@@ -85,7 +85,7 @@ async def test_the_name_on_the_certificate_may_be_another_than_the_urls(authorit
 async def test_a_vtn_that_does_not_trust_us_is_one_sentence(
     authority, stranger, vtn_pair, ven, tls_1_2
 ):
-    foreign, old = stranger.issue("ven"), authority.issue("ven", file="old", expires=-DAY / 2)
+    foreign, old = stranger.issue("ven"), authority.issue("ven", expires=-DAY / 2)
     with BluntServer(server_tls(vtn_pair, authority, "ECDHE+AESGCM" if tls_1_2 else "")) as server:
         assert await server.post(host="localhost", ca=authority.ca, **ven.files) == b"<y/>"
         wanted = "the VTN demands a client certificate"
@@ -146,7 +146,7 @@ async def test_files_that_change_are_read_anew_and_faulty_ones_are_not_used(
         shown.append(request.transport.get_extra_info("peercert")["serialNumber"])
         return web.Response(body=b"<y/>")
 
-    first, second = authority.issue("ven", file="first"), authority.issue("ven-2", file="second")
+    first, second = authority.issue("ven"), authority.issue("ven-2")
     cert, key = tmp_path / "ven.crt", tmp_path / "ven.key"
     cert.write_bytes(first.cert.read_bytes())
     key.write_bytes(first.key.read_bytes())

@@ -8,6 +8,8 @@ import { table } from "./tables.js";
 
 /** A control cycle that takes as long as its period comes late. */
 const LONG_CYCLE_S = 1;
+/** Of problems, gravest first. */
+const RANKS = ["critical", "warning", "info"];
 
 function standing(link) {
   if (link.left !== null) return [`left by ${link.left.by}: ${link.left.why}`, "good"];
@@ -35,6 +37,12 @@ function showContact(cell, link) {
   setText(cell, at === null ? "never" : `${duration(Math.max(0, now() - at) / 1000)} ago`);
 }
 
+/** The one time element of a cell. */
+function timeIn(cell) {
+  if (!cell.firstChild) cell.append(el("time"));
+  return cell.firstChild;
+}
+
 const COLUMNS = [
   { label: "VEN", show: (cell, link) => setText(cell, link.ven) },
   { label: "State", show: showStanding },
@@ -50,6 +58,7 @@ const COLUMNS = [
     numeric: true,
     show: (cell, link) => setText(cell, String(link.reports_waiting)),
   },
+  { label: "Certificate until", show: (cell, link) => setTime(timeIn(cell), link.certificate_expires) },
   { label: "VTN", wide: true, show: (cell, link) => setText(cell, `${link.profile}, ${link.url}`) },
   { label: "Trouble", wide: true, show: (cell, link) => setText(cell, link.trouble || "none") },
 ];
@@ -67,7 +76,7 @@ export class Health {
   /** Take in a new view. */
   show(view) {
     this.#links = view.links;
-    const rank = (problem) => (problem.severity === "critical" ? 0 : 1);
+    const rank = (problem) => RANKS.indexOf(problem.severity);
     this.#problems([...view.problems].sort((one, other) => rank(one) - rank(other)));
     const links = view.links.length ? "" : " No VTN is configured: standing limits only.";
     setText(

@@ -25,12 +25,12 @@ export class Status {
     this.#commands(view.site.socket);
     this.#banners(view);
     this.#announce(view);
+    const grave = view.problems.filter((one) => one.severity !== "info").length;
     const critical = view.problems.filter((one) => one.severity === "critical").length;
     const trouble = byId("trouble");
     showIf(
       trouble,
-      view.problems.length &&
-        count(view.problems.length, "problem") + (critical ? `, ${critical} critical` : ""),
+      grave && count(grave, "problem") + (critical ? `, ${critical} critical` : ""),
     );
     setAttribute(trouble, "data-severity", critical ? "critical" : "warning");
   }

@@ -2,10 +2,12 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from agent.openadr.iso8601 import parse_time
+from tests.openadr.pki import Authority
 from tests.openadr.rig import Rig, until
 from tests.openadr.vtn import OpenLeadrVtn, running
 
@@ -78,6 +80,62 @@ async def test_openleadrs_vtn_and_we_sign_and_verify_each_other(
         assert server.opts == [("ev-1", "optIn")] * 2
         link = rig.ven.link()
         assert (link.trouble, link.rejected, link.lost_since) == ("", 0, None)
+
+
+async def test_certificates_that_change_in_service_cost_no_report(tmp_path, authority, now):
+    """The utility moves to another CA, and we get a certificate of that, to sign with, too.
+
+    openleadr's client reads its files once.
+    """
+    files = {name: tmp_path / name for name in ("cert", "key", "ca")}
+    ven, vtn_pair = authority.issue("ven"), authority.issue("localhost")
+
+    def install(**contents: Path) -> None:
+        for name, source in contents.items():
+            files[name].write_bytes(source.read_bytes())
+
+    install(ca=authority.ca, **ven.files)
+    server = OpenLeadrVtn(
+        requests={"RealPower": (1, 5)},
+        tls=vtn_pair,
+        ca=authority.ca,
+        fingerprint=ven.fingerprint,
+        verify=True,
+    )
+    (tmp_path / "new").mkdir()
+    new = Authority(tmp_path / "new", "new CA", "ecc")
+    new_vtn, new_ven = new.issue("localhost", "ecc"), new.issue("ven", "ecc")
+    async with (
+        running(server),
+        Rig(tmp_path, server.url, at=now + AHEAD, timeout_s=20.0, sign=True, **files) as rig,
+    ):
+        await rig.rested()
+        await server.seen("oadrCreatedReport")
+        rig.samples(now + AHEAD, 300)
+        await rig.pass_time(22)
+        install(key=new_ven.key)  # a half of it has arrived
+        await rig.pass_time(12)
+        link = rig.ven.link()
+        assert link.lost_since is None
+        assert link.trouble.count(f"key {files['key']} is not that of the certificate") == 2
+        install(cert=new_ven.cert, ca=new.ca)
+        await server.stop()
+        server.tls, server.ca, server.fingerprint = new_vtn, new.ca, new_ven.fingerprint
+        await rig.pass_time(5)
+        await server.start()
+        await rig.pass_time(80)
+        link = rig.ven.link()
+        assert (link.trouble, link.lost_since) == ("", None)
+        assert link.certificate_expires == new_ven.certificate.not_valid_after_utc
+        assert link.vtn_certificate_expires == new_vtn.certificate.not_valid_after_utc
+    sent = [
+        datetime.fromisoformat(start)
+        for message in server.of("oadrUpdateReport")
+        for r_id, start, _, _ in message.report_data
+        if r_id.endswith("power")
+    ]
+    assert sent == [sent[0] + timedelta(seconds=n) for n in range(len(sent))]
+    assert sent[-1] > now + AHEAD + timedelta(seconds=100)
 
 
 def trusting(tmp_path, server: OpenLeadrVtn, pair, at: datetime) -> Rig:
