@@ -175,10 +175,12 @@ class WireReport(_Received):
 
 
 class WireProblem(_Received):
-    """Why a request was refused (RFC 7807); every part of it may be missing."""
+    """Why a request was refused (RFC 7807, RFC 6749 section 5.2); every part of it may be missing."""
 
     title: str = ""
     detail: str = ""
+    error: str = ""
+    description: str = Field("", validation_alias="error_description")
 
 
 class WireToken(_Received):

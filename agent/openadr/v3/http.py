@@ -1,0 +1,123 @@
+"""JSON over HTTP: every exchange bounded in time and length, every refusal one sentence."""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+from pydantic import ValidationError
+
+from agent.clock import Clock
+from agent.errors import UnreachableError, WireError
+from agent.openadr.v3.bulk import uncollected
+from agent.openadr.v3.settings import Ven3Settings
+from agent.openadr.v3.wire import WireProblem
+from agent.openadr.v20b.http import HttpTransport, StatusError, _open_session, _reason
+from agent.openadr.v20b.standing import LinkKeeper
+from agent.openadr.v20b.tls import why_refused
+
+Query = Sequence[tuple[str, str]]
+MOST_WORDS = 200
+
+
+class Http(HttpTransport):
+    """Asks one server for JSON."""
+
+    def __init__(self, settings: Ven3Settings, clock: Clock, link: LinkKeeper) -> None:
+        """Read the TLS files; raises `ConfigError` when they cannot be used. Connects to nothing."""
+        super().__init__(settings, clock, link)
+        self._proxy = settings.proxy
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Query = (),
+        body: object = None,
+        form: Mapping[str, str] | None = None,
+        token: str | None = None,
+    ) -> Any:
+        """The JSON that is answered; None for an empty answer.
+
+        Raises `StatusError` when the server refuses, `UnreachableError` when no whole answer came in
+        time, and `WireError` when it is none.
+        """
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        data: Any = form
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body, allow_nan=False).encode()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                received = await self._ask(method, url, query, data, headers)
+        except TimeoutError:
+            raise UnreachableError(
+                f"{url} gave no whole answer within {self._settings.timeout_s:g} s"
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            refused = why_refused(error, self._vtn_host, self._settings.ca)
+            raise UnreachableError(f"{url}: {refused or _reason(error)}") from error
+        return await asyncio.to_thread(_parse, url, received) if received else None
+
+    async def _ask(
+        self, method: str, url: str, query: Query, data: Any, headers: Mapping[str, str]
+    ) -> bytes:
+        if self._session is None:
+            self._session = _open_session()
+        async with self._session.request(
+            method,
+            url,
+            params=list(query) or None,
+            data=data,
+            headers=headers,
+            allow_redirects=False,
+            proxy=self._proxy,
+            ssl=True if self._tls is None else self._tls.current(),
+            server_hostname=self._settings.vtn_host or None,
+        ) as response:
+            self._witness(response.headers.get("Date"))
+            if response.headers.get("Content-Encoding", "identity") != "identity":
+                response.close()
+                raise WireError(f"{url} answered compressed, which was not asked for")
+            received = await self._read(url, response)
+            if not 200 <= response.status < 300:
+                refusal = self._refusal(f"{method} {url}", response)
+                refusal.args = (f"{refusal}{_problem_in(received)}",)
+                raise refusal
+            return received
+
+
+def _parse(url: str, received: bytes) -> Any:
+    """Runs in a thread."""
+    with uncollected():
+        try:
+            return json.loads(received, parse_int=_whole)
+        except (ValueError, RecursionError) as error:
+            said = " ".join(str(error).split())[:MOST_WORDS]
+            raise WireError(f"{url} answered with what is no JSON: {said}") from None
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; one of thousands of digits is beyond any, and no reason to lose a page."""
+    return int(digits) if len(digits) < 100 else float(digits)
+
+
+def _problem_in(received: bytes) -> str:
+    """What a refusal says of its reasons (RFC 7807, or RFC 6749 for tokens); empty when nothing usable."""
+    try:
+        problem = WireProblem.model_validate_json(received)
+    except ValidationError:
+        return ""
+    said = dict.fromkeys(
+        text for text in (problem.title, problem.detail, problem.error, problem.description) if text
+    )
+    # A stranger's words: nothing that a terminal obeys, and no novel.
+    text = "".join(filter(str.isprintable, ": ".join(said)))[:MOST_WORDS]
+    return f": {text}" if text else ""
+
+
+__all__ = ["Http", "Query", "StatusError"]

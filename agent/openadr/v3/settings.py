@@ -1,0 +1,67 @@
+"""Settings of an OpenADR 3 VEN, as they stand in the configuration."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from agent.openadr.v20b.settings import Seconds, VenSettings
+
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+"""What OpenADR 3 allows for names and targets."""
+
+
+class Ven3Settings(VenSettings):
+    """One OpenADR 3 VEN: which VTN it belongs to, who it is there, and how it shows that."""
+
+    kind: Literal["openadr-3"]
+    version: Literal["3.0.1", "3.1.0"] = Field(
+        "3.1.0", description="What the VTN speaks; the two are not alike on the wire."
+    )
+    vtn_url: str = Field(description="Its base URL, to which /programs and /events are added.")
+    ven_name: Name = Field("", validate_default=False, description="Name of our ven object there.")
+    resource: Name = Field("site", description="Name of the site's resource object there.")
+    market_contexts: tuple[str, ...] = Field(
+        (), description="Names of programs to take events of; empty: all that no other VEN lists."
+    )
+    targets: tuple[Name, ...] = Field(
+        (),
+        description="3.1.0: ask for what has these targets; empty: for all that is granted to us.",
+    )
+    poll_s: Seconds = Field(10.0, description="How often to poll.")
+    max_bytes: int = Field(
+        16_000_000, ge=10_000, strict=True, description="Longest answer to read."
+    )
+    client_id: str | None = Field(None, min_length=1, description="OAuth client; none: anonymous.")
+    client_secret: Path | None = Field(None, description="File with the client's secret.")
+    token_url: str | None = Field(
+        None, description="Where tokens are to be had; none: where the VTN says."
+    )
+    scope: str | None = Field(None, description="Scopes to ask for; none: what the server gives.")
+    proxy: str | None = Field(None, description="HTTP proxy to reach the VTN through.")
+
+    @field_validator("token_url", "proxy")
+    @classmethod
+    def _is_http(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("must be like https://login.example.com/token")
+        return url
+
+    @model_validator(mode="after")
+    def _has_both(self) -> Self:
+        if (self.client_id is None) != (self.client_secret is None):
+            raise ValueError("client_id and client_secret go together")
+        return self
+
+    @classmethod
+    def example_url(cls) -> str:
+        """What `vtn_url` looks like."""
+        return "https://vtn.example.com/openadr3/3.1.0"
+
+    @property
+    def label(self) -> str:
+        """Its name at the VTN: the VEN name, or its name here."""
+        return self.ven_name or self.name
