@@ -488,3 +488,112 @@ async def test_no_vtn_can_ask_for_any_number_of_reports(vtn, rig):
     created = await vtn.seen("oadrCreatedReport")
     assert len(created.pending) == 64
     assert created.text("eiResponse", "responseCode") == "451"
+
+
+async def test_the_same_report_asked_for_under_two_ids_comes_under_both(vtn, rig):
+    await asked(
+        vtn,
+        rig,
+        wire.report_request("a", "usage", ["site-power"], "PT1S", "PT5S"),
+        wire.report_request("b", "usage", ["site-power"], "PT1S", "PT5S"),
+    )
+    assert vtn.of("oadrCreatedReport")[0].pending == ["a", "b"]
+    rig.samples(NOON, 60)
+    await rig.pass_time(12)
+    power = [(stamp(n), str(1000 + n)) for n in range(10)]
+    assert sent(vtn, request_id="a") == power
+    assert sent(vtn, request_id="b") == power
+
+
+async def test_gpus_are_a_resource_of_their_own(vtn, rig):
+    """Its status is its own, too: offline where not every GPU could be read."""
+    await asked(
+        vtn,
+        rig,
+        wire.report_request("u", "usage", ["gpus-power", "gpus-energy"], "PT2S", "PT2S"),
+        wire.report_request("s", "status", ["site-status", "gpus-status"], "PT2S", "PT2S"),
+    )
+    rig.samples(NOON, 2, gpus_w=720.0)
+    rig.samples(NOON + s(2), 2)
+    rig.samples(NOON + s(4), 2, gpus_w=720.0)
+    await rig.pass_time(6)
+    assert sent(vtn, "gpus-power") == [(stamp(0), "720")]
+    assert sent(vtn, "gpus-energy") == [(stamp(0), "0.4")]
+    assert sent(vtn, "gpus-status") == [(stamp(0), "true false"), (stamp(2), "false false")]
+    assert sent(vtn, "site-status") == [(stamp(0), "true false"), (stamp(2), "true false")]
+
+
+async def test_every_report_has_an_id_of_its_own_also_below_a_second(vtn, tmp_path):
+    async with Rig(tmp_path, vtn.url, report_min_s=0.25) as rig:
+        request = wire.report_request("rr", "usage", ["site-power"], "PT0.5S", "PT0.5S")
+        vtn.reply("oadrPoll", wire.create_report(request))
+        await rig.turn()
+        await vtn.seen("oadrCreatedReport")
+        rig.samples(NOON, 60)
+        await rig.pass_time(5, 0.5)
+        messages = vtn.of("oadrUpdateReport")
+        ids = {m.text("oadrReport", "eiReportID") for m in messages}
+        assert len(ids) == len(messages) > 2
+        # Half of the intervals have no sample of their own.
+        qualities = {q for m in messages for *_, q in m.report_data}
+        assert qualities == {GOOD, "No New Value - Previous Value Used"}
+
+
+async def test_a_vtn_hears_that_a_report_is_to_come_before_it_comes(vtn, rig):
+    rig.samples(NOON - s(60), 90)
+    rig.start()
+    await rig.rested()
+    now = wire.report_request("now", "usage", ["site-power"], "PT0S", "PT0S")
+    vtn.reply("oadrPoll", wire.create_report(now))
+    await rig.turn()
+    await rig.pass_time(2)
+    await vtn.seen("oadrUpdateReport")
+    kinds = [message.kind for message in vtn.received]
+    assert kinds.index("oadrCreatedReport") < kinds.index("oadrUpdateReport")
+
+
+async def test_catching_up_is_paced_and_holds_up_no_fresh_report(vtn, rig):
+    """One message of each request a second, however far behind one is."""
+    past = wire.report_request(
+        "past", "history", ["site-power-history"], "PT1S", "PT0S", stamp(-7200), "PT2H"
+    )
+    fresh = wire.report_request("fresh", "usage", ["site-power"], "PT2S", "PT2S")
+    rig.samples(NOON - s(7200), 7250)
+    await asked(vtn, rig, past, fresh)
+    for second in range(1, 11):
+        await rig.pass_time(1)
+        ids = [m.text("oadrReport", "reportRequestID") for m in vtn.of("oadrUpdateReport")]
+        assert ids.count("past") <= second + 1
+        assert ids.count("fresh") == second // 2
+        assert rig.ven.link().reports_waiting >= 7200 - 600 * ids.count("past")
+    await rig.pass_time(6)
+    starts = [start for start, _ in sent(vtn, "site-power-history")]
+    assert starts == [stamp(n) for n in range(-7200, 0)]
+
+
+async def test_a_report_that_is_refused_is_tried_ever_more_rarely_and_the_others_are_on_time(
+    vtn, rig
+):
+    await asked(
+        vtn,
+        rig,
+        wire.report_request("poison", "usage", ["site-power"], "PT1S", "PT5S"),
+        wire.report_request("sound", "status", ["site-status"], "PT5S", "PT5S"),
+    )
+    rig.samples(NOON, 900)
+
+    async def judge(request):
+        if b">poison<" in await request.read():
+            return web.Response(status=500)
+        return web.Response(body=wire.updated_report(), content_type="application/xml")
+
+    vtn.reply("oadrUpdateReport", *[judge] * 500)
+    await rig.pass_time(302)
+    of_poison = [m for m in vtn.of("oadrUpdateReport") if m.report_data[0][0] == "site-power"]
+    assert len(sent(vtn, "site-status")) == 60
+    assert 5 < len(of_poison) < 20
+    assert len({m.text("oadrReport", "eiReportID") for m in of_poison}) == 1
+    assert len({tuple(m.report_data) for m in of_poison}) == 1  # as it was, each time
+    vtn.reply("oadrPoll", wire.cancel_report("poison"))
+    await rig.pass_time(12)
+    assert rig.ven.link().trouble == ""

@@ -12,6 +12,7 @@ from typing import NoReturn
 from agent.clock import Clock
 from agent.errors import StoreError, UnreachableError, WireError
 from agent.openadr.v20b import compose, offers, requests, writer
+from agent.openadr.v20b.http import BusyError, StatusError
 from agent.openadr.v20b.messages import (
     CancelReport,
     Code,
@@ -240,9 +241,9 @@ class Reporter:
                 continue
             try:
                 await self._send(request, settled, now)
-            except (UnreachableError, NotRegisteredError):
-                raise
             except WireError as error:
+                if not _concerns_one(error):
+                    raise
                 failure = error
                 self._refuse(request, error)
             else:
@@ -331,6 +332,16 @@ class Reporter:
     def _requests(self) -> tuple[ReportRequest, ...]:
         held = self._registration.valid
         return () if held is None else held.requests
+
+
+def _concerns_one(error: WireError) -> bool:
+    """Whether it was one report that failed, and not the VTN as a whole: it answered this one.
+
+    HTTP 500, say: openleadr's server answers so to what it cannot read.
+    """
+    if isinstance(error, NotRegisteredError | BusyError):
+        return False
+    return isinstance(error, StatusError) or not isinstance(error, UnreachableError)
 
 
 def _is_metadata(wire: WireReportRequest | RejectedRequest) -> bool:
