@@ -157,9 +157,9 @@ class Rig:
         self.clock.leap(self.delay_s + 1e-6 if delay_s is None else delay_s)
         await self.rested(rounds + 1)
 
-    async def quiet(self) -> None:
+    async def quiet(self, timeout_s: float = 5.0) -> None:
         """Wait until the VEN has done all there is to do at this time."""
-        await until(lambda: all(self.waits(task) for task in self._tasks))
+        await until(lambda: all(self.waits(task) for task in self._tasks), timeout_s)
 
     async def pass_time(self, seconds: float, step_s: float = 1.0) -> None:
         """Let time pass in steps, the VEN doing at each what there is to do."""
