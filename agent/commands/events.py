@@ -44,7 +44,8 @@ def _row(event: dict[str, Any]) -> tuple[str, ...]:
         delivered = format_power(figures["delivered_w"])
         compliant = f"{figures['compliant_share']:.1%}"
     opt = event["opt"] if event["opt"] == "in" else f"out ({event['opt_why']})"
-    name = event["event_id"] + (" (test)" if event["test"] else "")
+    name = event["event_id"] + (f" of {event['ven']}" if event["ambiguous"] else "")
+    name += " (test)" if event["test"] else ""
     return (
         name,
         event["phase"] or "-",

@@ -149,7 +149,7 @@ class Console:
             case "events":
                 return {"events": await self._events()}
             case "deeds":
-                return {"deeds": [_deed(line) for line in await self._keeper.deeds(DEEDS)]}
+                return {"deeds": await self._deeds()}
             case "opt-out":
                 return await self._opt(request, Opt.OUT, who, why)
             case "opt-in":
@@ -165,6 +165,14 @@ class Console:
             case _:
                 raise CommandError(f"unknown command {command!r}")
 
+    async def _deeds(self) -> list[Reply]:
+        lines = await self._keeper.deeds(DEEDS)
+        if lines is None:
+            raise CommandError(
+                "what operators did cannot be read: `flexload status` says what is wrong"
+            )
+        return [_deed(line) for line in lines]
+
     async def _opt(self, request: Reply, opt: Opt, who: str, why: str) -> Reply:
         record = self._find(str(request.get("event", "")), request.get("ven"))
         now = self._clock.now()
@@ -174,7 +182,7 @@ class Console:
             )
         decided = replace(record, opt=OptDecision(opt, f"operator {who}", now, why))
         changed = opted_out(decided, now) if opt is Opt.OUT else opted_in(decided)
-        which = f"{_OPTED[opt]} event {record.event.event_id}"
+        which = f"{_OPTED[opt]} event {self._named(record)}"
         await self._keeper.put_events((changed,), AuditLine(now, who, f"opt {which}", why))
         log.warning("%s opted %s: %s", who, which, why)
         self._changed((changed,))
@@ -250,6 +258,12 @@ class Console:
             known = ", ".join(sorted(self._vens)) or "none"
             raise CommandError(f"no VEN {ven!r}; known: {known}")
         return str(ven)
+
+    def _named(self, record: EventRecord) -> str:
+        """An event's id, with its VEN where several know one of that id."""
+        ven, event_id = record.key
+        owners = [owner for owner, known in self._keeper.records if known == event_id]
+        return event_id if len(owners) == 1 else f"{event_id} of VEN {ven}"
 
     def _find(self, event_id: str, ven: object) -> EventRecord:
         # A VEN that is gone from the configuration may have left events behind.

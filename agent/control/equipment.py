@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 
@@ -151,9 +151,15 @@ class Equipment:
         """What the engines list, all asked at the same time, and which of them are blind."""
         await asyncio.gather(*(engine.look(patience_s) for engine in self._engines))
         workloads = tuple(self._workload(job) for engine in self._engines for job in engine.jobs)
-        away = [str(self._away[driver]) for driver in self._jobs if driver in self._away]
-        silent = [engine.blind for engine in self._engines if engine.blind]
-        return workloads, tuple(f"jobs: {why}" for why in (*away, *silent))
+        return workloads, tuple(self._blind_engines())
+
+    def _blind_engines(self) -> Iterator[str]:
+        """A sentence for each engine that cannot be relied on, named as its table in the configuration."""
+        reached = iter(self._engines)
+        for i, driver in enumerate(self._jobs):
+            why = str(self._away[driver]) if driver in self._away else next(reached).blind
+            if why:
+                yield f"jobs[{i}]: {why}" if len(self._jobs) > 1 else f"jobs: {why}"
 
     async def _read_meter(self, readings: Mapping[str, GpuReading], at: datetime) -> MeterSample:
         ordered = [readings[info.uuid] for info in self._infos if info.uuid in readings]

@@ -118,9 +118,9 @@ class Keeper:
         self._audit.hold(line)
         await self._flush()
 
-    async def deeds(self, count: int) -> tuple[AuditLine, ...]:
-        """The operators' latest deeds, newest first."""
-        return await self._read("audit", lambda: self._audit.last(count)) or ()
+    async def deeds(self, count: int) -> tuple[AuditLine, ...] | None:
+        """The operators' latest deeds, newest first; None, and a trouble, when they cannot be read."""
+        return await self._read("audit", lambda: self._audit.last(count))
 
     async def put_stop(self, stop: Stop | None) -> None:
         """Put the local stop in force or lift it."""

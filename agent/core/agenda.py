@@ -4,6 +4,7 @@ An event as it counts may differ from its record: a local stop or a VTN lost for
 and its baseline is frozen when it begins to act.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -101,12 +102,21 @@ def _timeline(
             stand_in_w,
             policy.rebound_guard_s,
         )
+    owners = Counter(event_id for _, event_id in records)
+    obligations = [_told_apart(o) if owners[o.source.name] > 1 else o for o in obligations]
     if inputs.stopped_at is not None:
         # Nothing new is set then: only what is on its way back still counts.
         return Timeline(tuple(o for o in obligations if o.source.kind is SourceKind.EVENT))
     own = standing_limit("largest import", policy.max_import_w, SITE_MARGIN)
     standing = standing_obligations(records.values(), programs, inputs.now.at)
     return Timeline((*obligations, *standing, own))
+
+
+def _told_apart(obligation: Obligation) -> Obligation:
+    """The obligation of an event whose id several VENs know: its source says which VEN's it is."""
+    source = obligation.source
+    detail = f"{source.detail}, VEN {source.ven}" if source.detail else f"VEN {source.ven}"
+    return replace(obligation, source=replace(source, detail=detail))
 
 
 def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:

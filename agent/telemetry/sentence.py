@@ -39,7 +39,7 @@ def _event(key: Key, picture: Picture) -> str:
     now = format_power(picture.power_w) if picture.power_w is not None else "unknown power"
     limit = "no limit" if ceiling is None else format_power(ceiling.limit_w)
     source = ""
-    if ceiling is not None and ceiling.source.name != key[1]:
+    if ceiling is not None and (ceiling.source.ven, ceiling.source.name) != key:
         source = f" Limited by {ceiling.source}."
     match picture.phases[key]:
         case Phase.HOLDING:
@@ -94,7 +94,7 @@ def _shortfall(picture: Picture, key: Key | None) -> str:
         ended
         and key is not None
         and plan.ceiling is not None
-        and plan.ceiling.source.name == key[1]
+        and (plan.ceiling.source.ven, plan.ceiling.source.name) == key
     ):
         return ""
     why = "; ".join(picture.plan.short_because) or "nothing left to give"

@@ -16,7 +16,7 @@ from agent.control.console import Console
 from agent.control.keeper import Keeper
 from agent.core.event import Opt
 from agent.core.lifecycle import Phase
-from agent.errors import ConfigError, StoreBusyError
+from agent.errors import ConfigError, StoreBusyError, StoreError
 from agent.store.audit import Audit
 from agent.telemetry.event_view import events_of
 from tests.control.live import Live
@@ -171,6 +171,16 @@ async def test_who_when_and_why_are_recorded(live):
     assert live.book.records["ven", "ev-1"].opt.by == "operator root"
 
 
+async def test_deeds_that_cannot_be_read_are_not_said_to_be_none(live, monkeypatch):
+    def damaged(count):
+        raise StoreError("state.db: database disk image is malformed")
+
+    assert (await ask(live, command="deeds"))["deeds"] == []
+    monkeypatch.setattr(live.keeper._audit, "last", damaged)
+    reply = await ask(live, command="deeds")
+    assert reply["error"].startswith("what operators did cannot be read")
+
+
 async def test_the_local_stop_wins_over_events_and_limits_and_survives_a_restart(live):
     await live.run(30)
     live.call(0.25, hold_s=600)
@@ -259,7 +269,10 @@ async def test_an_event_id_of_several_vens_needs_the_ven(live):
     live.call()
     live.call(ven="other")
     assert "--ven" in (await ask(live, command="opt-out", event="ev-1"))["error"]
-    assert (await ask(live, command="opt-out", event="ev-1", ven="other"))["ok"]
+    reply = await ask(live, command="opt-out", event="ev-1", ven="other")
+    assert reply["said"] == "opted out of event ev-1 of VEN other"
+    (line,) = Audit(live.database).last(1)
+    assert line.what == "opt out of event ev-1 of VEN other"
 
 
 async def test_an_endless_line_is_cut_off(live):

@@ -9,6 +9,7 @@ import pytest
 
 from agent.control import caller, controller
 from agent.control.equipment import Equipment
+from drivers.errors import UnavailableError
 from drivers.gpu.sim import SimGpus
 from drivers.jobs.base import Job, JobState
 from drivers.meter.sim import SimMeter
@@ -187,6 +188,22 @@ async def test_an_engine_silent_for_long_is_blind_and_is_asked_for_nothing_but_i
     jobs.through.set()
     assert await states(live, equipment) == ({"slow:a": "running"}, True)
     assert (await equipment.pause(["slow:a"]))[0].ok
+
+
+async def test_of_several_engines_each_that_is_blind_is_a_problem_of_its_own(live):
+    async def refuse():
+        raise UnavailableError("no answer on the bus")
+
+    engines = [SlowJobs("a"), SlowJobs("b"), SlowJobs("c")]
+    live.equipment = await equipment_of(live, *engines)
+    for silent in (engines[0], engines[2]):
+        silent.list = refuse
+    snapshot, _ = await live.equipment.observe(live.clock.now(), 5.0)
+    assert snapshot.blind == ("jobs[0]: no answer on the bus", "jobs[2]: no answer on the bus")
+    live.controller._equipment = live.equipment
+    (picture,) = await live.run(1)
+    assert {"blind/jobs[0]", "blind/jobs[2]"} <= set(picture.problems)
+    assert "blind/jobs[1]" not in picture.problems
 
 
 async def test_a_job_that_is_not_listed_any_more_is_nobodys(live):

@@ -459,6 +459,14 @@ async def test_a_full_disk_loses_no_event_and_no_answer(vtn, running_rig):
     assert running_rig.record().opt.opt is Opt.IN
 
 
+async def test_a_store_in_trouble_is_in_order_again_when_another_ven_wrote_it(vtn, running_rig):
+    with full_disk(running_rig):
+        await delivered(vtn, running_rig, wire.event())
+    running_rig.book.flush()
+    await running_rig.turn()
+    assert running_rig.ven.link().trouble == ""
+
+
 async def test_a_really_full_disk_is_what_it_is_taken_for(running_rig):
     """SQLite's own error, for the harness above."""
     running_rig.database._connection.execute("PRAGMA max_page_count = 1")

@@ -76,6 +76,17 @@ def test_another_source_that_binds_during_an_event_is_named():
     assert sentence.endswith("of 5 kW allowed, ends in 9 min. Limited by site limit feeder.")
 
 
+def test_an_event_of_the_same_id_but_another_ven_is_another_source():
+    one = record()
+    theirs = Timeline(
+        tuple(
+            replace(o, source=replace(o.source, ven="aggregator"))
+            for o in picture(60, one).timeline.obligations
+        )
+    )
+    assert "Limited by event ev-1 (" in said(picture(60, one, timeline=theirs))
+
+
 def test_ramping_up_says_when_it_is_back_to_normal():
     slow = record(event(ramp_up=s(120)))
     assert said(picture(620, slow)) == (

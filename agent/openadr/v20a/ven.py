@@ -98,6 +98,8 @@ class Ven20a(PullVen):
             return
         try:
             await self._receive(self._for_this_site(events), standing)
+        except NotRegisteredError as error:
+            self._lapse(str(error))
         except WireError as error:
             self._failed(error)
 

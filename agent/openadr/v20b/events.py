@@ -136,7 +136,8 @@ class EventReceiver:
 
     async def retry_store(self) -> None:
         """Write what an earlier failure left in memory only."""
-        if self._book.unsaved:
+        # Another VEN may have been the one to succeed.
+        if self._book.unsaved or self._link.in_trouble("event store"):
             await self._store()
 
     def _judge_alone(

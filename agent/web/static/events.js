@@ -23,7 +23,7 @@ function showId(cell, event) {
       " ",
       el("span", { class: "badge", "data-severity": "warning" }, "Test"),
     );
-  setText(cell.firstChild, event.event_id);
+  setText(cell.firstChild, event.ambiguous ? `${event.event_id} of ${event.ven}` : event.event_id);
   cell.lastChild.hidden = !event.test;
 }
 
