@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from dataclasses import replace
 from datetime import timedelta
@@ -307,6 +308,24 @@ async def test_ids_of_another_venid_are_not_taken_for_ours(vtn, rig):
     message = await vtn.seen("oadrCreatedEvent", 2)
     assert message.text("eiCreatedEvent", "venID") == "ven-2"
     assert rig.ven.link().ven_id == "ven-2"
+
+
+@pytest.mark.parametrize("shown", [True, False])
+async def test_a_vtn_that_asks_for_our_certificate_gets_it(tmp_path, authority, shown):
+    server, ven = authority.issue("localhost"), authority.issue("ven")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.ca)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_cert_chain(server.cert, server.key)
+    files = ven.files if shown else {}
+    async with (
+        running(ScriptedVtn20a(tls=tls, events=(wire20a.event(),))) as vtn,
+        Rig20a(tmp_path, vtn.url, ca=authority.ca, **files) as rig,
+    ):
+        await rig.rested()
+        assert vtn.count("oadrCreatedEvent") == shown
+        link = rig.ven.link()
+        assert (link.lost_since is None) is shown
+        assert (link.certificate_expires is not None) is shown
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 import warnings
 from collections import deque
@@ -132,6 +133,7 @@ class ScriptedVtn(Recorder):
     """What an oadrRegisterReport is answered with."""
     headers: dict[str, str] = field(default_factory=dict)
     prefix: str = PREFIX
+    tls: ssl.SSLContext | None = None
     _runner: web.AppRunner | None = None
 
     def __post_init__(self) -> None:
@@ -139,7 +141,8 @@ class ScriptedVtn(Recorder):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{self.prefix}"
+        base = "http://127.0.0.1" if self.tls is None else "https://localhost"
+        return f"{base}:{self.port}{self.prefix}"
 
     def reply(self, kind: str, *replies: Reply) -> None:
         """Answer the next messages of a kind with these."""
@@ -151,7 +154,7 @@ class ScriptedVtn(Recorder):
         app.router.add_post(f"{self.prefix}/{{service}}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

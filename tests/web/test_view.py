@@ -78,13 +78,10 @@ def test_another_source_that_binds_during_an_event_is_named():
 
 def test_an_event_of_the_same_id_but_another_ven_is_another_source():
     one = record()
-    theirs = Timeline(
-        tuple(
-            replace(o, source=replace(o.source, ven="aggregator"))
-            for o in picture(60, one).timeline.obligations
-        )
-    )
-    assert "Limited by event ev-1 (" in said(picture(60, one, timeline=theirs))
+    ours = picture(60, one).timeline.obligations
+    theirs = [replace(o, source=replace(o.source, ven="aggregator")) for o in ours]
+    both = Timeline((*theirs, *ours))
+    assert "Limited by event ev-1 (" in said(picture(60, one, timeline=both))
 
 
 def test_ramping_up_says_when_it_is_back_to_normal():
