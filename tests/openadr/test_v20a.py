@@ -13,6 +13,7 @@ from agent.config import parse
 from agent.core.event import Ending, Opt, OptDecision, SignalKind
 from agent.core.intake import Verdict
 from agent.core.lifecycle import opted_out
+from agent.core.link import Departure
 from agent.demo.site import SPEC, configuration
 from agent.errors import WireError
 from agent.inspection import inspect
@@ -23,7 +24,7 @@ from agent.openadr.v20b.messages import Code, EventAnswer, OadrResponse, Respons
 from drivers.sim.site import SimSite
 from tests.clock import NOON
 from tests.openadr import wire, wire20a
-from tests.openadr.rig import Rig20a
+from tests.openadr.rig import Rig20a, until
 from tests.openadr.test_polling import HOSTILE, fail
 from tests.openadr.vtn import running
 from tests.openadr.vtn20a import ScriptedVtn20a, check
@@ -308,6 +309,20 @@ async def test_ids_of_another_venid_are_not_taken_for_ours(vtn, rig):
     message = await vtn.seen("oadrCreatedEvent", 2)
     assert message.text("eiCreatedEvent", "venID") == "ven-2"
     assert rig.ven.link().ven_id == "ven-2"
+
+
+async def test_out_of_its_program_it_asks_for_nothing_and_back_in_it_polls_on(vtn, rig):
+    rig.departure = Departure(rig.clock.now(), "kim", "moving out")
+    rig.ven.wake()
+    await rig.rested(rig.rounds + 1)
+    polls = vtn.count("oadrRequestEvent")
+    await rig.turn()
+    assert vtn.count("oadrRequestEvent") == polls
+    assert not rig.ven.link().registered
+    rig.departure = None
+    rig.ven.wake()
+    await vtn.seen("oadrRequestEvent", polls + 1)
+    await until(lambda: rig.ven.link().registered)
 
 
 @pytest.mark.parametrize("shown", [True, False])
