@@ -597,3 +597,29 @@ async def test_a_report_that_is_refused_is_tried_ever_more_rarely_and_the_others
     vtn.reply("oadrPoll", wire.cancel_report("poison"))
     await rig.pass_time(12)
     assert rig.ven.link().trouble == ""
+
+
+async def test_what_a_poll_cancels_amid_a_round_is_not_sent_any_more(vtn, rig):
+    await asked(
+        vtn,
+        rig,
+        wire.report_request("a", "usage", ["site-power"], "PT1S", "PT20S"),
+        wire.report_request("b", "status", ["site-status"], "PT1S", "PT20S"),
+    )
+    rig.samples(NOON, 60)
+    gate = asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return web.Response(body=wire.updated_report(), content_type="application/xml")
+
+    vtn.reply("oadrUpdateReport", slow)
+    rig.clock.leap(22)
+    await vtn.seen("oadrUpdateReport")
+    vtn.reply("oadrPoll", wire.cancel_report("b"))
+    rig.clock.leap(10)
+    await vtn.seen("oadrCanceledReport")
+    gate.set()
+    await rig.pass_time(3)
+    assert sent(vtn, "site-status") == []
+    assert len(sent(vtn)) == 20

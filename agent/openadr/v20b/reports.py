@@ -239,6 +239,8 @@ class Reporter:
         for request in awake:
             if requests.complete_at(request) > settled or self._rests(request):
                 continue
+            if request not in self._awake():
+                continue  # cancelled or changed by a poll meanwhile: the next round knows
             try:
                 await self._send(request, settled, now)
             except WireError as error:
