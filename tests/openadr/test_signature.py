@@ -1,6 +1,8 @@
 """XML signatures: what is read is exactly what the VTN signed, once, or nothing is."""
 
 import datetime as dt
+import subprocess
+import sys
 
 import pytest
 from aiohttp import web
@@ -223,6 +225,12 @@ def test_a_certificate_that_ran_out_is_refused(authority):
     refused(sign(EVENT, young), young, "valid from 2026-07-01 to 2027-07-01 only")
 
 
+def test_a_key_that_is_too_short_is_refused(authority):
+    """2.0b rule 68."""
+    weak = authority.issue("weak", "rsa-1024", **LIVES)
+    refused(sign(EVENT, weak), weak, "too short a key: RSA needs 2048 bits, ECC 224")
+
+
 def test_a_message_without_replay_protection_is_refused(pair):
     bare = '<ds:Object Id="protect"><ds:SignatureProperties/></ds:Object>'
     valid = '<ds:Object Id="protect"/>'
@@ -280,6 +288,13 @@ def test_what_is_remembered_against_replay_is_bounded_and_forgets_nothing_that_c
     later = NOON + 61 * SECOND
     replays.take(later, "n-3", later)
     assert len(replays._seen) == 1
+
+
+def test_a_ven_without_signatures_does_not_load_what_they_need():
+    """It would cost 9 MB."""
+    code = "import sys, agent.openadr.v20b.ven; print({'signxml', 'cryptography'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
 
 
 async def test_a_wrongly_signed_event_changes_nothing_and_is_counted(tmp_path, vtn, pair):
