@@ -10,9 +10,12 @@ from agent.core.event import Event
 from agent.errors import WireError
 from agent.openadr.translate import translate
 from agent.openadr.v20b.messages import (
+    CanceledOpt,
+    CanceledPartyRegistration,
     CancelPartyRegistration,
     CancelReport,
     Code,
+    CreatedOpt,
     CreatedPartyRegistration,
     CreateReport,
     DistributeEvent,
@@ -285,3 +288,28 @@ def test_a_registered_report_brings_requests():
     )
     assert isinstance(message, RegisteredReport)
     assert [r.request_id for r in message.requests] == ["a", "b"]
+
+
+def test_what_a_vtn_speaks_is_read_whole():
+    said = wire.created_party_registration().replace(
+        b"<oadr:oadrProfiles>",
+        b"<oadr:oadrProfiles><oadr:oadrProfile><oadr:oadrProfileName>2.0a</oadr:oadrProfileName>"
+        b"</oadr:oadrProfile>",
+    )
+    message = read(said, LIMIT)
+    assert isinstance(message, CreatedPartyRegistration)
+    assert message.profiles == (("2.0a", ()), ("2.0b", ("simpleHttp",)))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (wire.created_opt("opt-1", 452), CreatedOpt),
+        (wire.canceled_opt("opt-1", 452), CanceledOpt),
+        (wire.canceled_party_registration(452), CanceledPartyRegistration),
+    ],
+)
+def test_how_a_vtn_took_opts_and_our_leaving_is_read(answer, kind):
+    message = read(answer, LIMIT)
+    assert isinstance(message, kind)
+    assert message.response.code == 452

@@ -9,6 +9,7 @@ from agent.openadr.v20b import offers, writer
 from agent.openadr.v20b.messages import Code, EventAnswer, Response
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.xml import check_outgoing, child, children, text
+from agent.store.registrations import SentOpt
 
 pytestmark = pytest.mark.openadr2
 
@@ -41,7 +42,19 @@ def report(*data):
         lambda: writer.create_party_registration(NASTY, "", ""),
         lambda: writer.create_party_registration(NASTY, NASTY, NASTY),
         lambda: writer.canceled_party_registration(NASTY, NASTY, Response(200, "OK", NASTY)),
+        lambda: writer.cancel_party_registration(NASTY, NASTY),
         lambda: writer.request_event(NASTY),
+        lambda: writer.create_opt(
+            NASTY, SentOpt(NASTY, Opt.IN, NASTY, 4_294_967_295), "participating", NASTY, NOW
+        ),
+        lambda: writer.create_opt(
+            NASTY,
+            SentOpt(NASTY, Opt.OUT, start=NOW, end=NOW + timedelta(days=400)),
+            "x-schedule",
+            NASTY,
+            NOW,
+        ),
+        lambda: writer.cancel_opt(NASTY, NASTY),
         lambda: writer.created_event(NASTY, NASTY, [EventAnswer(NASTY, 4_294_967_295, Opt.IN)]),
         lambda: writer.created_event(NASTY, "", [], Response(454, NASTY, NASTY)),
         lambda: writer.register_report(NASTY, offers.metadata_of(SETTINGS, NOW), NASTY),

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from agent.core.link import Link
 from agent.core.picture import Picture
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
@@ -40,13 +41,13 @@ class Site:
     def url(self) -> str:
         return self.server.url
 
-    async def show(self, of: Picture, **changes: object) -> View:
+    async def show(self, of: Picture, *, link: Link = LINK, **changes: object) -> View:
         """Show the view of a picture at its own time or, live, as if it were of this moment."""
         if self._live:
             self._shift = datetime.now(UTC) - of.at
-        self.picture = replace(of, links=(LINK,))
+        self.picture = replace(of, links=(link,))
         self.now = of.at + self._shift
-        view = moved({**shown(of, LINK), **changes}, self._shift)
+        view = moved({**shown(of, link), **changes}, self._shift)
         await self.server.show(view)
         return view
 

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 from yarl import URL
 
+from agent.core.link import Departure
 from agent.core.problems import Problem, Raised, Severity
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
@@ -547,6 +548,16 @@ async def test_metrics_and_view_show_the_links_of_one_cycle(site, client):
     contact = datetime.fromisoformat(link["last_contact"])
     assert value["flexload_vtn_last_contact_timestamp_seconds"] == contact.timestamp()
     assert value["flexload_vtn_up"] == value["flexload_vtn_registered"] == 1
+
+
+async def test_a_ven_that_left_is_shown_as_such_and_raises_no_alert(site, client):
+    left = replace(pictures.LINK, registered=False, left=Departure(at(0), "kim", "moved"))
+    view = await site.show(pictures.normal(), link=left)
+    (link,) = view["links"]
+    assert (link["left"]["by"], link["left"]["why"]) == ("kim", "moved")
+    text = await scraped(site, client)
+    assert "flexload_vtn_up{" not in text
+    assert "flexload_vtn_registered{" not in text
 
 
 async def test_metrics_pass_promtools_lint(site, client):

@@ -187,6 +187,7 @@ class Ven20b(PullVen):
         registration = await enrolment.enrol(self._vtn, self._settings, held, self._link)
         await self._registration.enter(registration)
         self._registered_at_s = self._clock.instant().boot_s
+        self._dismissed = ""
         self._link.registered(registration.ven_id, self._poll_s)
         self._reporter.wake()
 
