@@ -76,14 +76,16 @@ class Console:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen. Raises `StoreBusyError` when another agent already does, and `ConfigError` when the
-        path cannot be used: what is there is replaced only when it is a socket.
+        """Listen, and finish a leaving that a crash cut short. Raises `StoreBusyError` when another agent
+        already listens, and `ConfigError` when the path cannot be used: what is there is replaced only when
+        it is a socket.
         """
         try:
             await self._listen()
         except OSError as error:
             said = f"{self._path} cannot be listened on: {error.strerror or error}"
             raise ConfigError(f"site.control_socket: {said}") from error
+        await self._finish_leaving()
 
     async def _listen(self) -> None:
         fault = socket_fault(self._path)
@@ -218,19 +220,35 @@ class Console:
         known = self._keeper.departure(ven)
         if known is not None:
             raise CommandError(f"VEN {ven} has left already, by {known.by}: {known.why}")
-        now = self._clock.now()
-        await self._keeper.put_departure(ven, Departure(now, who, why))
-        ended = [
-            cancelled(record, now)
-            for (owner, _), record in self._keeper.records.items()
-            if owner == ven and record.ended_by is not Ending.CANCELLED and not record.is_past(now)
-        ]
-        await self._keeper.put_events(ended, AuditLine(now, who, f"VEN {ven} left", why))
+        departure = Departure(self._clock.now(), who, why)
+        await self._keeper.put_departure(ven, departure)
+        ended = self._events_to_end(ven, departure.since)
+        await self._keeper.put_events(
+            ended, AuditLine(departure.since, who, f"VEN {ven} left", why)
+        )
         log.warning("%s took VEN %s out of its program: %s", who, ven, why)
         self._changed(ended)
         self._moved(ven)
         said = f"VEN {ven} leaves: its VTN is told, and its {len(ended)} events end"
         return {"said": f"{said}; `flexload register {ven}` takes it back"}
+
+    async def _finish_leaving(self) -> None:
+        """End what a crash in the middle of leaving left of a VEN's events."""
+        now = self._clock.now()
+        for ven in self._vens:
+            departure = self._keeper.departure(ven)
+            ended = [] if departure is None else self._events_to_end(ven, now)
+            if departure is not None and ended:
+                what = f"events of VEN {ven}, which left, ended"
+                line = AuditLine(now, departure.by, what, departure.why)
+                await self._keeper.put_events(ended, line)
+
+    def _events_to_end(self, ven: str, now: datetime) -> list[EventRecord]:
+        return [
+            cancelled(record, now)
+            for (owner, _), record in self._keeper.records.items()
+            if owner == ven and record.ended_by is not Ending.CANCELLED and not record.is_past(now)
+        ]
 
     async def _join(self, ven: str, who: str, why: str) -> Reply:
         """Bring a VEN back into its program, or have one that waits to register do so now."""

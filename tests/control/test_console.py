@@ -14,8 +14,9 @@ import pytest
 from agent.control import console as module
 from agent.control.console import Console
 from agent.control.keeper import Keeper
-from agent.core.event import Opt
+from agent.core.event import Ending, Opt
 from agent.core.lifecycle import Phase
+from agent.core.link import Departure
 from agent.errors import ConfigError, StoreBusyError, StoreError
 from agent.store.audit import Audit
 from agent.telemetry.event_view import events_of
@@ -419,3 +420,13 @@ async def test_only_a_ven_that_there_is_can_leave_or_register(live, command):
     reply = await ask(live, command=command, ven="nobody", why="moving out")
     assert reply["error"] == "no VEN 'nobody'; known: idle, ven"
     assert live.moved == []
+
+
+async def test_a_crash_in_the_middle_of_leaving_leaves_no_event_behind(live):
+    await live.run(1)
+    key = live.call(0.25, hold_s=None)
+    await live.keeper.put_departure("ven", Departure(live.clock.now(), "kim", "moving out"))
+    await live.console.stop()
+    live.console = console_of(live, live.directory / "control.sock")
+    await live.console.start()
+    assert live.book.records[key].ended_by is Ending.CANCELLED

@@ -400,22 +400,3 @@ async def test_the_connection_can_be_tried_without_answering_anything(vtn, tmp_p
     assert (await tried())[0].startswith("FAIL  VTN of a: the message's root is 'html'")
     assert (await tried())[0].startswith("FAIL  VTN of a: the VTN answered a poll with an empty")
     assert vtn.count("oadrCreatedEvent") == 0
-
-
-async def test_leaving_ends_the_polls_and_coming_back_takes_them_up(vtn, rig):
-    await listed(vtn, rig, wire20a.event())
-    rig.departure = Departure(rig.clock.now(), "kim", "moving out")
-    rig.ven.wake()
-    await until(lambda: rig.ven.link().left == rig.departure)
-    assert not rig.ven.link().registered
-    polls = vtn.count("oadrRequestEvent")
-    await rig.turn()
-    await rig.restart()
-    await rig.turn()
-    assert vtn.count("oadrRequestEvent") == polls
-    assert not rig.ven.link().registered
-    rig.departure = None
-    rig.ven.wake()
-    await vtn.seen("oadrRequestEvent", polls + 1)
-    await until(lambda: rig.ven.link().registered)
-    assert rig.ven.link().trouble == ""

@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 
 MAX_DRAIN = 50
 """Messages taken in a row before the next poll period: no VTN queues that many in earnest."""
-
-
 PATIENCE = 10
 """Useless answers to polls in a row after which we register again: with the back-off some four minutes,
 longer than what stands before a VTN takes to come up with it, so that no passing 502 costs a
