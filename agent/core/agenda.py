@@ -5,7 +5,7 @@ and its baseline is frozen when it begins to act.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -13,7 +13,7 @@ from agent.core.baseline import meter_before
 from agent.core.capacity import standing_obligations
 from agent.core.event import BY_POLICY, Ending, EventRecord, Key
 from agent.core.ledger import Entry, Instant
-from agent.core.lifecycle import Phase, phase_of
+from agent.core.lifecycle import Phase, phase_of, phase_once_over
 from agent.core.policy import Policy
 from agent.core.program import BlindRule, Program, program_of
 from agent.core.sample import Sample
@@ -68,14 +68,21 @@ def agenda_of(
 ) -> Agenda:
     """What is asked now. `expected_w` is what the site would draw with nothing restrained, W."""
     at = inputs.now.at
-    records = {key: _effective(record, inputs, programs) for key, record in inputs.records.items()}
+    settled = frozenset(_settled(inputs, programs, policy))
+    records = {
+        key: _effective(record, inputs, programs)
+        for key, record in inputs.records.items()
+        if key not in settled
+    }
     frozen = tuple(_freeze(records, inputs, programs, expected_w))
     records.update({record.key: _effective(record, inputs, programs) for record in frozen})
     lead = timedelta(seconds=policy.pending_lead_s)
     belongs = {key: program_of(record.event, programs) for key, record in records.items()}
+    phases = {key: phase_once_over(inputs.records[key]) for key in settled}
+    phases |= {key: phase_of(record, belongs[key], at, lead) for key, record in records.items()}
     return Agenda(
         timeline=_timeline(records, inputs, programs, policy, expected_w),
-        phases={k: phase_of(record, belongs[k], at, lead) for k, record in records.items()},
+        phases=phases,
         frozen=tuple(replace(inputs.records[r.key], baseline=r.baseline) for r in frozen),
         called_off=inputs.stopped_at is not None
         or any(_called_off(record, belongs[k], at, policy) for k, record in records.items()),
@@ -91,7 +98,7 @@ def _timeline(
 ) -> Timeline:
     obligations: list[Obligation] = []
     stand_in_w = policy.max_import_w if expected_w is None else expected_w
-    for record in records.values():
+    for record in sorted(records.values(), key=_urgency):
         program = program_of(record.event, programs)
         if _long_over(record, program, inputs.now.at, policy):
             continue
@@ -117,6 +124,30 @@ def _told_apart(obligation: Obligation) -> Obligation:
     source = obligation.source
     detail = f"{source.detail}, VEN {source.ven}" if source.detail else f"VEN {source.ven}"
     return replace(obligation, source=replace(source, detail=detail))
+
+
+def _urgency(record: EventRecord) -> tuple[bool, int, datetime, datetime, Key]:
+    """Which of two events is named where both ask for the same: the more urgent, then the one that
+    began first (2.0b rule 18). What is held is the lowest limit of all, whoever asks for it.
+    """
+    rank = record.event.priority
+    return (rank is None, rank or 0, record.starts_at, record.received_at, record.key)
+
+
+def _settled(inputs: Inputs, programs: tuple[Program, ...], policy: Policy) -> Iterator[Key]:
+    """Events so long over that nothing can come of them: a cheap test for a book of thousands."""
+    longest_ramp_s = max((program.ramp_up_s for program in programs), default=0.0)
+    after = timedelta(seconds=max(policy.rebound_guard_s, policy.dwell_s))
+    for key, record in inputs.records.items():
+        end = record.ended_at if record.ends_at is None else record.ends_at
+        if end is None or (inputs.stopped_at is not None and inputs.stopped_at < end):
+            continue
+        ramp_up = record.event.ramp_up or timedelta(0)
+        over_at = end + max(ramp_up, timedelta(seconds=longest_ramp_s))
+        if record.way_back is not None:
+            over_at = max(over_at, record.way_back.done_at)
+        if inputs.now.at > over_at + after:
+            yield key
 
 
 def _long_over(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:

@@ -53,12 +53,8 @@ def _own_phase(
 ) -> Phase:
     window = window_of(record, program)
     let_go = window.done_at is not None and (now >= window.done_at or not window.acted)
-    if record.ended_by is not None and let_go:
-        return Phase.CANCELLED if record.ended_by is Ending.CANCELLED else Phase.OPTED_OUT
-    if record.opt.opt is Opt.OUT and record.ended_at is None:
-        return Phase.OPTED_OUT
-    if let_go:
-        return Phase.COMPLETED
+    if let_go or (record.opt.opt is Opt.OUT and record.ended_at is None):
+        return phase_once_over(record)
     if window.hold_until is not None and now >= window.hold_until:
         return Phase.RAMPING_UP
     if now >= max(window.hold_from, window.ramp_from):
@@ -66,6 +62,13 @@ def _own_phase(
     if now >= window.ramp_from:
         return Phase.RAMPING_DOWN
     return Phase.PENDING if window.ramp_from - now <= pending_lead else Phase.NOTIFIED
+
+
+def phase_once_over(record: EventRecord) -> Phase:
+    """What an event is once nothing more comes of it."""
+    if record.ended_by is not None:
+        return Phase.CANCELLED if record.ended_by is Ending.CANCELLED else Phase.OPTED_OUT
+    return Phase.OPTED_OUT if record.opt.opt is Opt.OUT else Phase.COMPLETED
 
 
 def cancelled(record: EventRecord, at: datetime) -> EventRecord:

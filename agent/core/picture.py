@@ -84,11 +84,13 @@ _SHOWN_FIRST = (
 
 
 def current_event(picture: Picture) -> Key | None:
-    """The event to speak of first: the one acting, else the next to come.
+    """The event to speak of first: the one whose limit binds, else one acting, else the next to come.
 
     Events that ask something of the site come before those that do not (prices, tests, level 0).
     """
     asking = asking_events(picture)
+    ceiling = picture.timeline.ceiling_at(picture.at)
+    binding = None if ceiling is None else ceiling.source
     live = [
         key
         for key, phase in picture.phases.items()
@@ -100,6 +102,9 @@ def current_event(picture: Picture) -> Key | None:
         live,
         key=lambda key: (
             key not in asking,
+            binding is None
+            or binding.kind is not SourceKind.EVENT
+            or key != (binding.ven, binding.name),
             _SHOWN_FIRST.index(picture.phases[key]),
             picture.records[key].event.starts_at,
             key,

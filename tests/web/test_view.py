@@ -8,7 +8,7 @@ import pytest
 
 from agent.core.event import Baseline, Opt, OptDecision, SignalKind
 from agent.core.lifecycle import Phase, cancelled
-from agent.core.picture import Stop
+from agent.core.picture import Stop, current_event
 from agent.core.plan import Plan
 from agent.core.problems import Problem, Raised, Severity
 from agent.core.site import Health, WorkloadState
@@ -368,3 +368,16 @@ def test_problems_are_shown_with_severity_and_since():
             "since": "2026-07-01T11:59:00.000Z",
         }
     ]
+
+
+def test_of_several_events_that_act_the_one_that_binds_is_spoken_of_first():
+    """The page spoke of the milder one, which began first, with the limit of the other."""
+    mild = record(event((600, 1), start=0, event_id="a-mild"))
+    strict = record(event((600, 2), start=30, event_id="b-strict", ramp_down=s(-20)))
+    both = picture(60, mild, strict)
+    assert current_event(both) == strict.key
+    assert said(both) == "Event b-strict: holding 5.8 kW of 30 kW allowed, ends in 10 min."
+    assert current_event(picture(35, mild, strict)) == mild.key, (
+        "the other is still on its way down"
+    )
+    assert current_event(picture(10, mild, strict)) == mild.key
