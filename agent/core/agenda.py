@@ -109,7 +109,7 @@ def _timeline(
             stand_in_w,
             policy.rebound_guard_s,
         )
-    owners = Counter(event_id for _, event_id in records)
+    owners = Counter(event_id for _, event_id in inputs.records)
     obligations = [_told_apart(o) if owners[o.source.name] > 1 else o for o in obligations]
     if inputs.stopped_at is not None:
         # Nothing new is set then: only what is on its way back still counts.

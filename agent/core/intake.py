@@ -26,6 +26,8 @@ class Verdict(StrEnum):
     REPEATED = "repeated"
     OUTDATED = "outdated"
     """A lower revision than the one held: refused."""
+    CONFLICTING = "conflicting"
+    """The revision held, asking for something else: refused, since only a higher one replaces."""
     UNKNOWN_CANCEL = "unknown cancel"
     """Cancelled before we ever heard of it: acknowledged and forgotten (rule 60)."""
 
@@ -51,7 +53,8 @@ def receive(
 ) -> Intake:
     """Judge one arriving event against what is known of it.
 
-    `draw` is a random number in [0, 1), used once per event for its start. An event that was
+    `draw` is a random number in [0, 1), used once per event for its start, and again only where the
+    window for it changes before the event has begun (rule 30). An event that was
     cancelled by implication (`missing_from`) and is listed again is on again; answers to polls come in
     order, so that it cannot be an old message. A cancel is always confirmed (2.0b rule 36); the event
     it ends is the one we know, whatever else the message changes in it.
@@ -60,10 +63,7 @@ def receive(
         if event.cancelled:
             return Intake(Verdict.UNKNOWN_CANCEL, None, Opt.IN)
         decision = _decision(event, programs, policy, now, now)
-        shift = (event.start_early + event.start_window) * draw - event.start_early
-        # A delayed end is 2.0b's rule 65, for windows of its kind.
-        end_shift = timedelta(0) if event.start_early else shift
-        record = EventRecord(event, now, decision, shift, end_shift)
+        record = EventRecord(event, now, decision, *_drawn(event, draw))
         if decision.opt is Opt.OUT:
             record = opted_out(record, now)
         return Intake(Verdict.NEW, record, decision.opt)
@@ -71,14 +71,15 @@ def receive(
         return Intake(Verdict.OUTDATED, known, known.opt.opt)
     if event.revision == known.event.revision and known.event.cancelled >= event.cancelled:
         if known.ended_by is Ending.CANCELLED and not known.event.cancelled:
-            record = modified(known, event, programs, policy, now)
+            record = modified(known, event, programs, policy, now, draw)
             return Intake(Verdict.MODIFIED, record, record.opt.opt)
         opt = Opt.IN if event.cancelled else known.opt.opt
-        return Intake(Verdict.REPEATED, known, opt)
+        same = known.event.cancelled or _asks_the_same(known.event, event)
+        return Intake(Verdict.REPEATED if same else Verdict.CONFLICTING, known, opt)
     if event.cancelled:
         ending = replace(known.event, revision=event.revision, cancelled=True)
         return Intake(Verdict.CANCELLED, cancelled(replace(known, event=ending), now), Opt.IN)
-    record = modified(known, event, programs, policy, now)
+    record = modified(known, event, programs, policy, now, draw)
     return Intake(Verdict.MODIFIED, record, record.opt.opt)
 
 
@@ -88,6 +89,7 @@ def modified(
     programs: tuple[Program, ...],
     policy: Policy,
     now: datetime,
+    draw: float,
 ) -> EventRecord:
     """The record of an event that the grid changed: its decision stands, unless policy made it.
 
@@ -99,12 +101,13 @@ def modified(
     if decision.by == "policy":
         noticed_at = known.received_at if event.starts_at == known.event.starts_at else now
         decision = _decision(event, programs, policy, now, noticed_at)
+    start_shift, end_shift = _shifts(known, event, now, draw)
     changed = replace(
         known,
         event=event,
         opt=decision,
-        start_shift=max(-event.start_early, min(known.start_shift, event.start_window)),
-        end_shift=min(known.end_shift, event.start_window),
+        start_shift=start_shift,
+        end_shift=end_shift,
     )
     begins = window_of(changed, program_of(event, programs)).ramp_from
     if begins > now and event.starts_at != known.event.starts_at:
@@ -115,6 +118,37 @@ def modified(
         ended_at = now if known.ended_at is None else min(now, known.ended_at)
         changed = replace(changed, ended_at=ended_at, ended_by=Ending.OPTED_OUT)
     return replace(changed, way_back=_way_back(known, changed, programs, policy, now))
+
+
+def _asks_the_same(known: Event, event: Event) -> bool:
+    """Whether two descriptions of an event differ in nothing but what may change unannounced."""
+    return known == replace(
+        event,
+        created_at=known.created_at,
+        comment=known.comment,
+        response_required=known.response_required,
+    )
+
+
+def _drawn(event: Event, draw: float) -> tuple[timedelta, timedelta]:
+    """How much later than planned an event starts, and ends once it is cancelled."""
+    shift = (event.start_early + event.start_window) * draw - event.start_early
+    # A delayed end is 2.0b's rule 65, for windows of its kind.
+    return shift, timedelta(0) if event.start_early else shift
+
+
+def _shifts(
+    known: EventRecord, event: Event, now: datetime, draw: float
+) -> tuple[timedelta, timedelta]:
+    """The same for an event that was changed: as drawn before, unless its window itself changed and it
+    has not begun. What has begun is not let go and begun again.
+    """
+    before = known.event
+    start_shift = max(-event.start_early, min(known.start_shift, event.start_window))
+    same = (before.start_early, before.start_window) == (event.start_early, event.start_window)
+    if same or event.starts_at + start_shift <= now:
+        return start_shift, min(known.end_shift, event.start_window)
+    return _drawn(event, draw)
 
 
 def _way_back(

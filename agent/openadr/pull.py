@@ -73,7 +73,7 @@ class PullVen(RoundVen):
         held = self._registration.valid
         answers = () if held is None else self._open_answers(held)
         if held is not None and answers:
-            await self._answer(held, new_id(), answers)
+            await self._answer(held, self._events.request_id or new_id(), answers)
 
     def _open_answers(self, held: Registration) -> Sequence[EventAnswer]:
         """The answers that an oadrCreatedEvent is to tell the VTN."""

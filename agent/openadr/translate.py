@@ -7,10 +7,12 @@ Decisions that the 2.0b texts leave open, each where a wrong guess would cost le
   the event's end, and the last one holds until then.
 * An end beyond the calendar means until cancelled, as duration zero does (rule 47).
 * A unit that is no real power (VA, Wh, degrees) makes a signal one that is kept and sheds nothing.
-* An event of unknown signals only is kept and shown, and answered 200 with optOut (the core decides),
-  not 460 signal not supported: the schema allows names of one's own, so that there is no fault to
-  report, a utility that reads an error would mend or repeat the message, and optOut tells it what it
-  needs to know, that nothing will be shed.
+* An event of unknown signals only is kept and shown, and opted out of (the core decides) with code
+  460, signal not supported: rules 48 and 109 want that error of the VEN, and it tells the utility that
+  nothing will be shed. Unknown signals beside a known one are kept with it and shed nothing.
+* Overlapping events are all kept to: what is held is the lowest limit that any of them asks for, so
+  that no priority loosens what another program was promised (rule 18 leaves a VEN free to). The
+  priority decides which is named where two ask for the same.
 * A status other than cancelled changes nothing here: completion is the clock's to decide (rule 66).
 """
 

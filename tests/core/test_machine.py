@@ -99,9 +99,8 @@ class Site(RuleBasedStateMachine):
             assert taken.record is known
         if taken.record is not None:
             assert taken.record.start_shift <= taken.record.event.start_window
-            if known is not None:
-                newest = taken.record.event.start_window
-                assert taken.record.start_shift == min(known.start_shift, newest)
+            if known is not None and taken.record.event.start_window == known.event.start_window:
+                assert taken.record.start_shift == known.start_shift
             self.records[sent.key] = taken.record
 
     @precondition(lambda self: self.records)

@@ -23,3 +23,11 @@ async def rig(vtn, tmp_path):
 def authority(tmp_path_factory) -> Authority:
     """The utility's CA."""
     return Authority(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+async def running_rig(rig):
+    """The same, after its first round."""
+    rig.start()
+    await rig.rested()
+    return rig

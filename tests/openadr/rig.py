@@ -25,6 +25,7 @@ from agent.store.history import History
 from agent.store.registrations import Registration, Registrations
 from agent.store.state import open_state
 from tests.clock import NOON, FakeClock, sleeper
+from tests.openadr import wire
 from tests.openadr.wire import MARKET
 
 PROGRAM = Program("fast-dr", MARKET, levels={1: DropByShare(0.1), 2: DropByShare(0.25)})
@@ -50,7 +51,7 @@ class Rig:
         """How many rounds of polling have ended."""
         self.delay_s = 0.0
         """How long the VEN means to wait for the next."""
-        self.settings = self._settings(name="ven", vtn_url=url, **{"timeout_s": 2.0, **settings})
+        self.settings = self._settings(name="ven", vtn_url=url, **settings)
         self.policy = policy
         self.programs = programs
         self.intakes: list[Intake] = []
@@ -200,3 +201,17 @@ async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> Non
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+async def delivered(
+    vtn: Any, rig: Rig, *events: str, **message: Any
+) -> dict[str, tuple[int, str, str]]:
+    """Let the next poll of a scripted VTN bring these events; how each was answered, by id."""
+    await rig.rested()
+    answered = vtn.count("oadrCreatedEvent")
+    vtn.reply("oadrPoll", wire.distribute_event(*events, **message))
+    await rig.turn()
+    if vtn.count("oadrCreatedEvent") == answered:
+        return {}
+    answers: dict[str, tuple[int, str, str]] = vtn.of("oadrCreatedEvent")[answered].event_answers
+    return answers

@@ -72,19 +72,6 @@ async def test_response_never_is_taken_without_an_answer(vtn, rig, now):
     assert vtn.count("oadrCreatedEvent") == 0
 
 
-async def test_startafter_and_ramps_are_understood(vtn, rig, now):
-    """V16."""
-    vtn.add_event("ev-1", now + timedelta(hours=1), HOUR_S, 1000.0)
-    period = vtn.server.events["ven-1"][-1].active_period
-    period["tolerance"] = {"startafter": timedelta(minutes=5)}
-    period["ramp_up_period"] = timedelta(minutes=2)
-    period["recovery_period"] = timedelta(minutes=3)
-    await rig.turn()
-    event = rig.record().event
-    assert event.start_window == timedelta(minutes=5)
-    assert (event.ramp_down, event.ramp_up) == (timedelta(minutes=2), timedelta(minutes=3))
-
-
 async def test_an_operators_opt_out_reaches_the_vtn(vtn, rig, now):
     vtn.add_event("ev-1", now, HOUR_S, 1000.0)
     await rig.turn()

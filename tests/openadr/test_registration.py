@@ -357,7 +357,7 @@ async def test_what_was_agreed_with_another_vtn_does_not_count(vtn, rig, tmp_pat
         ("P99Y", None, 86400),
     ],
 )
-async def test_rule_55_the_poll_period_is_the_vtns(vtn, tmp_path, asked, ours_s, period_s):
+async def test_the_poll_period_is_the_vtns(vtn, tmp_path, asked, ours_s, period_s):
     vtn.reply("oadrCreatePartyRegistration", wire.created_party_registration(poll=asked))
     async with Rig(tmp_path, vtn.url, poll_s=ours_s) as rig:
         await rig.rested()

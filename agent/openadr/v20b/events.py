@@ -15,7 +15,7 @@ from agent.clock import Clock
 from agent.core.event import Ending, Event, EventRecord, Key, Opt
 from agent.core.intake import Intake, Verdict, missing_from, receive
 from agent.core.policy import Policy
-from agent.core.program import Program
+from agent.core.program import Program, program_for
 from agent.errors import StoreError
 from agent.openadr.translate import translate
 from agent.openadr.v20b.messages import (
@@ -75,12 +75,15 @@ class EventReceiver:
         self._rng = rng
         self._link = link
         self._on_intake = on_intake
+        self.request_id = ""
+        """Of the newest list, which names every event that is still on (2.0b rule 42)."""
 
     async def receive(self, message: DistributeEvent, registration: Registration) -> Reception:
         """Judge, store and announce the events of one message; the answers are the caller's to send."""
         if registration.vtn_id and message.vtn_id != registration.vtn_id:
             return self._refuse_all(message, registration)
         self._link.clear("vtnID")
+        self.request_id = message.request_id
         now = self._clock.now()
         overlay: dict[Key, EventRecord] = {}
         intakes: list[Intake] = []
@@ -111,28 +114,36 @@ class EventReceiver:
         return {
             key[1]: record
             for key, record in tuple(self._book.records.items())
-            if key[0] == self._settings.name
-            and record.event.response_required
-            and record.ended_by is not Ending.CANCELLED
-            and not record.is_past(now)
+            if key[0] == self._settings.name and _is_open(record, now)
         }
 
     def open_answers(self, registration: Registration) -> tuple[EventAnswer, ...]:
         """Answers that the VTN has not acknowledged as they would be now."""
         told = {answer.event_id: answer for answer in registration.answers}
-        answers = (_answer(r, r.event.revision) for r in self.answerable().values())
+        answers = (self._answer(record) for record in self.answerable().values())
         return tuple(a for a in answers if told.get(a.event_id) != _told(a))
 
     def acknowledge(
         self, registration: Registration, answers: Sequence[EventAnswer]
     ) -> Registration:
-        """The registration once the VTN has acknowledged answers; forgets events that are gone."""
+        """The registration once the VTN has acknowledged answers; forgets events that are over."""
         told = {answer.event_id: answer for answer in registration.answers}
-        told |= {a.event_id: _told(a) for a in answers if a.code is Code.OK}
+        told |= {answer.event_id: _told(answer) for answer in answers if self._is_said(answer)}
+        now = self._clock.now()
         known = tuple(
-            a for a in told.values() if (self._settings.name, a.event_id) in self._book.records
+            answer
+            for answer in told.values()
+            if (record := self._record(answer.event_id)) is not None and _is_open(record, now)
         )
         return replace(registration, answers=known)
+
+    def _record(self, event_id: str) -> EventRecord | None:
+        return self._book.records.get((self._settings.name, event_id))
+
+    def _is_said(self, answer: EventAnswer) -> bool:
+        """Whether an answer is what is said of the event as it is kept now."""
+        record = self._record(answer.event_id)
+        return record is not None and _told(answer) == _told(self._answer(record))
 
     async def retry_store(self) -> None:
         """Write what an earlier failure left in memory only."""
@@ -154,8 +165,7 @@ class EventReceiver:
             why = f"event {quote(wire.event_id)}: {type(error).__name__} in this VEN"
             log.exception("VEN %s: %s", self._settings.name, why)
             self._link.reject(why)
-            revision = wire.revision or 0
-            return None, EventAnswer(wire.event_id, revision, Opt.OUT, Code.OTHER, why)
+            return None, _refusal(wire, Code.OTHER, why)
 
     def _judge(
         self,
@@ -168,24 +178,16 @@ class EventReceiver:
             event = self._event(wire, known, registration, now)
         except FaultError as fault:
             self._link.reject(fault.why)
-            return None, EventAnswer(
-                wire.event_id, wire.revision or 0, Opt.OUT, fault.code, fault.why
-            )
+            return None, _refusal(wire, fault.code, fault.why)
         intake = receive(known, event, self._programs, self._policy(), now, self._rng.random())
-        if intake.verdict is Verdict.OUTDATED and intake.record is not None:
-            held = intake.record.event.revision
-            why = (
-                f"event {quote(event.event_id)}: modificationNumber {event.revision} is below "
-                f"{held}, which is known already (2.0b rule 58)"
-            )
-            self._link.reject(why)
-            opt = _answer(intake.record, held).opt
-            return intake, EventAnswer(
-                event.event_id, event.revision, opt, Code.OUT_OF_SEQUENCE, why
-            )
         if intake.record is None:
             return intake, EventAnswer(event.event_id, event.revision, intake.opt)
-        return intake, _answer(intake.record, event.revision)
+        answer = self._answer(intake.record)
+        if (why := _out_of_sequence(intake, event)) is not None:
+            self._link.reject(why)
+            refusal = replace(answer, code=Code.OUT_OF_SEQUENCE, description=why)
+            return intake, replace(refusal, revision=event.revision)
+        return intake, answer
 
     def _event(
         self,
@@ -213,7 +215,11 @@ class EventReceiver:
         raise FaultError(event.code, event.why)
 
     def _check_addressee(self, wire: WireEvent, registration: Registration) -> None:
-        """2.0b rules 22 and 48: targets are alternatives, and none at all means us."""
+        """2.0b rules 22 and 48: targets are alternatives, and none at all means us.
+
+        A target whose members only the VTN knows may mean us, as a group does of which we were not
+        told whether it is ours.
+        """
         contexts = self._settings.market_contexts
         name = f"event {quote(wire.event_id)}"
         context = wire.market_context
@@ -222,14 +228,18 @@ class EventReceiver:
                 Code.NOT_RECOGNIZED,
                 f"{name}: its market context {quote(context)} is not one of ours",
             )
-        targets = wire.targets
-        if targets.others or not (targets.ven_ids or targets.resource_ids):
+        targets, settings = wire.targets, self._settings
+        named = (
+            (targets.ven_ids, (registration.ven_id.strip(),)),
+            (targets.resource_ids, (settings.resource or "",)),
+            (targets.group_ids, settings.groups),
+            (targets.party_ids, settings.parties),
+        )
+        asked = [name for names, _ in named for name in names]
+        if targets.others or not asked:
             return
-        if (
-            registration.ven_id.strip() not in targets.ven_ids
-            and self._settings.resource not in targets.resource_ids
-        ):
-            others = ", ".join((*targets.ven_ids, *targets.resource_ids))
+        if not any(names and (not ours or set(names) & set(ours)) for names, ours in named):
+            others = ", ".join(asked)
             raise FaultError(Code.TARGET_MISMATCH, f"{name}: it is for {quote(others)}, not for us")
 
     def _missing(
@@ -271,23 +281,60 @@ class EventReceiver:
         else:
             self._link.clear("event store")
 
+    def _answer(self, record: EventRecord) -> EventAnswer:
+        """What the VTN is told of an event that is kept.
+
+        A cancelled one is always confirmed: optOut would mean that it cannot be (2.0b rule 36). One
+        that is left because nothing here could answer it says why by its code (2.0b rule 48).
+        """
+        event = record.event
+        opt = Opt.IN if event.cancelled else record.opt.opt
+        code, description = Code.OK, "OK"
+        if opt is Opt.OUT and program_for(event, self._programs) is None:
+            code, description = Code.NOT_RECOGNIZED, record.opt.why
+        elif opt is Opt.OUT and not event.understood:
+            code, description = Code.SIGNAL_NOT_SUPPORTED, record.opt.why
+        return EventAnswer(event.event_id, event.revision, opt, code, description)
+
     def _refuse_all(self, message: DistributeEvent, registration: Registration) -> Reception:
         """A list from a VTN that is not ours is nobody's list: nothing is stored or implied."""
         why = f"vtnID is {quote(message.vtn_id)}, but our VTN is {quote(registration.vtn_id)}"
         self._link.reject(why)
         self._link.trouble("vtnID", f"its events are refused: {why}")
         answers = tuple(
-            EventAnswer(wire.event_id, wire.revision or 0, Opt.OUT, Code.INVALID_ID, why)
+            _refusal(wire, Code.INVALID_ID, why)
             for wire in message.events
             if wire.response_required and wire.event_id
         )
         return Reception(answers, Response(Code.INVALID_ID, why, message.request_id), news=False)
 
 
-def _answer(record: EventRecord, revision: int) -> EventAnswer:
-    """A cancelled event is always confirmed: optOut would mean it cannot be (2.0b rule 36)."""
-    opt = Opt.IN if record.event.cancelled else record.opt.opt
-    return EventAnswer(record.event.event_id, revision, opt)
+def _refusal(wire: WireEvent | RejectedEvent, code: Code, why: str) -> EventAnswer:
+    return EventAnswer(wire.event_id, wire.revision or 0, Opt.OUT, code, why)
+
+
+def _out_of_sequence(intake: Intake, event: Event) -> str | None:
+    """Why an event's modificationNumber is wrong (2.0b rules 5 and 58)."""
+    if intake.record is None:
+        return None
+    number = f"event {quote(event.event_id)}: modificationNumber {event.revision}"
+    match intake.verdict:
+        case Verdict.OUTDATED:
+            held = intake.record.event.revision
+            return f"{number} is below {held}, which is known already (2.0b rule 58)"
+        case Verdict.CONFLICTING:
+            return f"{number} came with another content before (2.0b rule 5)"
+        case _:
+            return None
+
+
+def _is_open(record: EventRecord, now: datetime) -> bool:
+    """Whether a change of mind on an event is still to be told."""
+    return (
+        record.event.response_required
+        and record.ended_by is not Ending.CANCELLED
+        and not record.is_past(now)
+    )
 
 
 def _told(answer: EventAnswer) -> Answer:

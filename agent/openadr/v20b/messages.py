@@ -84,8 +84,10 @@ class Targets:
 
     ven_ids: tuple[str, ...] = ()
     resource_ids: tuple[str, ...] = ()
+    group_ids: tuple[str, ...] = ()
+    party_ids: tuple[str, ...] = ()
     others: bool = False
-    """Whether it names groups, parties or places too, whose members only the VTN knows."""
+    """Whether it names places or devices too, whose members only the VTN knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ raises `WireError`.
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from agent.errors import WireError
 from agent.openadr.iso8601 import parse_duration, parse_time
@@ -48,7 +49,7 @@ MAX_INTERVALS = 1500
 _COUNT = re.compile(r"[0-9]{1,10}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _STATUSES = ("none", "far", "near", "active", "completed", "cancelled", "canceled")
-_TARGET_KINDS = ("venID", "resourceID")
+_TARGET_KINDS = ("venID", "resourceID", "groupID", "partyID")
 
 
 Opener = Callable[[Element], Element | None]
@@ -270,7 +271,7 @@ def _signal(element: Element) -> WireSignal:
     kind = (text(element, "signalType") or "").strip()
     where = f"signal {quote(name)} {quote(kind)}"
     item = next((node for node in element if child(node, "itemUnits") is not None), None)
-    numbered = enumerate(children(child(element, "intervals"), "interval"), start=1)
+    numbered = enumerate(_in_order(child(element, "intervals")), start=1)
     return WireSignal(
         name=name,
         type=kind,
@@ -279,6 +280,17 @@ def _signal(element: Element) -> WireSignal:
         scale=(text(item, "siScaleCode") or "none").strip(),
         intervals=tuple(_interval(node, f"interval {n} of {where}") for n, node in numbered),
     )
+
+
+def _in_order(intervals: Element | None) -> Sequence[Element]:
+    """A signal's intervals as their uids number them (2.0b rule 2), from whatever number on; as they
+    stand where those are no numbers, or the same twice.
+    """
+    found = list(children(intervals, "interval"))
+    uids = [(text(node, "uid", "text") or "").strip() for node in found]
+    if not all(_COUNT.fullmatch(uid) for uid in uids) or len(set(map(int, uids))) < len(uids):
+        return found
+    return [node for _, node in sorted(zip(map(int, uids), found, strict=True), key=itemgetter(0))]
 
 
 def _interval(element: Element, where: str) -> WireInterval:
@@ -309,9 +321,15 @@ def _float(value: str) -> float:
 def _targets(element: Element | None) -> Targets:
     if element is None:
         return Targets()
+    ids = {
+        kind: tuple((node.text or "").strip() for node in children(element, kind))
+        for kind in _TARGET_KINDS
+    }
     return Targets(
-        ven_ids=tuple((e.text or "").strip() for e in children(element, "venID")),
-        resource_ids=tuple((e.text or "").strip() for e in children(element, "resourceID")),
+        ven_ids=ids["venID"],
+        resource_ids=ids["resourceID"],
+        group_ids=ids["groupID"],
+        party_ids=ids["partyID"],
         others=any(local_name(node) not in _TARGET_KINDS for node in element),
     )
 

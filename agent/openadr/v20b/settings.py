@@ -42,6 +42,12 @@ class VenSettings(BaseModel):
     market_contexts: tuple[str, ...] = Field(
         (), description="Market contexts to take events of; empty: all that no other VEN lists."
     )
+    groups: tuple[str, ...] = Field(
+        (), description="Group ids the utility counts the site in; empty: it alone knows."
+    )
+    parties: tuple[str, ...] = Field(
+        (), description="Party ids the utility counts the site in; empty: it alone knows."
+    )
     poll_s: Seconds | None = None
     cert: Path | None = Field(None, description="TLS client certificate chain, PEM.")
     key: Path | None = Field(None, description="Its private key, PEM.")

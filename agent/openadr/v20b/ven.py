@@ -238,6 +238,8 @@ class Ven20b(PullVen):
                 raise
             except WireError as error:
                 self._failed(error)
+                if isinstance(message, DistributeEvent):
+                    return  # Events are answered before the next poll (2.0b rule 64), or tried to.
                 news = False
             stale = 0 if news else stale + 1
             if stale == 2:

@@ -53,7 +53,7 @@ async def test_rule_068_both_sides_show_certificates(authority, kind):
 
 
 @pytest.mark.parametrize("weak", ["rsa-1024", "ecc-192"])
-async def test_rule_068_a_key_that_is_too_short_is_refused(authority, weak):
+async def test_a_key_that_is_too_short_is_refused(authority, weak):
     """Keys have at least 2048 bits (RSA) or 224 (ECC), the VTN's as well as ours."""
     short = authority.issue("localhost", weak)
     why = "has too short a key: RSA needs 2048 bits, ECC 224"
