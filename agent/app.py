@@ -38,6 +38,8 @@ from agent.core.picture import Picture
 from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.openadr.base import Ven
+from agent.openadr.v3.settings import Ven3Settings
+from agent.openadr.v3.ven import Ven3
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20a.ven import Ven20a
 from agent.openadr.v20b.ven import Ven20b
@@ -247,6 +249,8 @@ class App:
         }
         if isinstance(settings, Ven20aSettings):
             return Ven20a(settings, **parts)
+        if isinstance(settings, Ven3Settings):
+            return Ven3(settings, history=history, **parts)
         return Ven20b(settings, history=history, **parts)
 
     def _remember_drivers(self) -> None:

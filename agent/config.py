@@ -39,6 +39,7 @@ from agent.fields import (
     Tier,
     Truth,
 )
+from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.places import DEFAULT_SOCKET, DEFAULT_STATE, directory_fault, socket_fault
@@ -53,7 +54,9 @@ from drivers.registry import (
 )
 from drivers.settings import DriverSettings
 
-AnyVenSettings = Annotated[Ven20bSettings | Ven20aSettings, Field(discriminator="kind")]
+AnyVenSettings = Annotated[
+    Ven20bSettings | Ven20aSettings | Ven3Settings, Field(discriminator="kind")
+]
 
 
 class _Table(BaseModel):
@@ -162,8 +165,11 @@ class ProgramTable(_Table):
     levels: dict[Level, AskText] = Field(
         default_factory=dict, description="What each level of SIMPLE and the like asks for."
     )
+    emergency: AskText | None = Field(
+        None, description="What an OpenADR 3 grid emergency asks for; none: the highest level."
+    )
     change: Change = Field(
-        Change.SIGNED, description="What the sign of a LOAD_DISPATCH delta means."
+        Change.SIGNED, description="What the sign of a LOAD_DISPATCH delta and the like means."
     )
     percent: Percent = Field(Percent.PERCENT, description="Unit of x-loadControlPercentOffset.")
     ramp_down: Duration = Field(
@@ -275,6 +281,7 @@ def programs_of(config: Config) -> tuple[Program, ...]:
             name=table.name,
             market_context=table.market_context,
             levels=table.levels,
+            emergency=table.emergency,
             change=table.change,
             percent=table.percent,
             ramp_down_s=table.ramp_down,

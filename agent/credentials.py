@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
+from agent.openadr.v3.settings import Ven3Settings
+from agent.openadr.v3.tokens import read_secret
 from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
 from agent.openadr.v20b.tls import tls_context
 from agent.web.credentials import read_token, server_tls
@@ -16,6 +18,8 @@ _VEN_FILES = ("cert", "key", "ca", "sign_cert", "sign_key")
 def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator[str]:
     """What keeps the agent from using them: a sentence each."""
     for i, ven in enumerate(vens):
+        if isinstance(ven, Ven3Settings):
+            yield from _refused(read_secret, ven)
         unreadable = list(_unreadable(f"ven[{i}]", ven, _VEN_FILES))
         yield from unreadable
         if not unreadable and ven.vtn_url.startswith("https:"):

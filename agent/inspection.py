@@ -17,6 +17,8 @@ from agent.core.planner import plan
 from agent.core.site import Health, MeterQuality, Snapshot
 from agent.core.timeline import Ceiling, Source, SourceKind
 from agent.errors import ConfigError, WireError
+from agent.openadr.v3.client import list_programs
+from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20a.ven import list_of
 from agent.openadr.v20b.enrolment import SERVICE
@@ -139,9 +141,14 @@ def _flexibility(config: Config, snapshot: Snapshot) -> Finding:
 
 
 async def _inspect_vtn(settings: AnyVenSettings) -> Finding:
-    """Ask the VTN what it offers, or in 2.0a what it asks; registers nothing and answers no event."""
+    """Ask the VTN what it offers, in 2.0a what it asks, in 3 for its programs; registers nothing and
+    answers no event.
+    """
     name, found = f"VTN of {settings.name}", True
     try:
+        if isinstance(settings, Ven3Settings):
+            await list_programs(settings, SystemClock())
+            return Finding(True, f"{name} answers on {settings.vtn_url}")
         transport = HttpTransport(settings, SystemClock())
         try:
             if isinstance(settings, Ven20aSettings):

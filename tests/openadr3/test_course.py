@@ -20,7 +20,7 @@ def at(hour, minute=0, day=4):
 def course(*periods, now=NOW, zero_is_endless=False, **event):
     intervals = [{"id": n, **({"intervalPeriod": p} if p else {})} for n, p in enumerate(periods)]
     wire = WireEvent.model_validate({"id": "ev", "intervals": intervals, **event})
-    return course_of(wire, now, zero_is_endless=zero_is_endless)
+    return course_of(wire, now, now, zero_is_endless=zero_is_endless)
 
 
 def pieces(*periods, **more):

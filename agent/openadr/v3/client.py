@@ -167,6 +167,15 @@ class Client:
             return await self._http.ask(method, url, query=query, body=body, token=token)
 
 
+async def list_programs(settings: Ven3Settings, clock: Clock) -> list[Any]:
+    """The VTN's programs, for trying the connection. Raises `WireError`, `ConfigError`."""
+    client = Client(settings, clock, LinkKeeper(settings.name, settings.vtn_url, clock))
+    try:
+        return await client.programs()
+    finally:
+        await client.close()
+
+
 def _usable(answer: Any, model: type[Object], kind: str) -> Object:
     read = read_object(model, answer, kind)
     if isinstance(read, RejectedObject):

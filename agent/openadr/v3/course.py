@@ -91,12 +91,14 @@ class Course:
                 yield piece._replace(end=end)
 
 
-def course_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) -> Course | None:
+def course_of(
+    wire: WireEvent, now: datetime, heard_at: datetime, *, zero_is_endless: bool = False
+) -> Course | None:
     """When an event's intervals are; None where none of them lasts. Raises `CourseError`.
 
-    `now` is when it was received. `zero_is_endless`: a duration of zero is 3.0.1's, see above.
+    `heard_at` is when it was first heard of. `zero_is_endless`: a duration of zero is 3.0.1's, see above.
     """
-    anchor = anchor_of(wire, now)
+    anchor = anchor_of(wire, now, heard_at)
     default = wire.period or WirePeriod()
     start = _start(default, "intervalPeriod")
     length = _length(default, "intervalPeriod")
@@ -112,16 +114,18 @@ def course_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) 
     return _bounded(pieces, _span(wire.duration, "duration"), window or _NOTHING)
 
 
-def anchor_of(wire: WireEvent, now: datetime) -> datetime:
+def anchor_of(wire: WireEvent, now: datetime, heard_at: datetime) -> datetime:
     """What "now" means in an event: when the VTN was told, as far as it says so."""
     for said in (wire.modified, wire.created):
         at = _time_or_none(said)
         if at is not None and at > EPOCH:
             return min(at, now)
-    return now
+    return heard_at
 
 
-def period_of(wire: WireEvent, now: datetime) -> tuple[datetime, timedelta] | None:
+def period_of(
+    wire: WireEvent, now: datetime, heard_at: datetime
+) -> tuple[datetime, timedelta] | None:
     """Start and length of the intervals that an event without any implies (User Guide 7.5); None
     where it implies none. Raises `CourseError`.
     """
@@ -131,7 +135,7 @@ def period_of(wire: WireEvent, now: datetime) -> tuple[datetime, timedelta] | No
     length = _length(wire.period, "intervalPeriod")
     if not length or length == ENDLESS:
         return None
-    return start or anchor_of(wire, now), length
+    return start or anchor_of(wire, now, heard_at), length
 
 
 def _pieces(

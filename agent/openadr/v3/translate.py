@@ -133,15 +133,19 @@ class Translator:
     zero_is_endless: bool = False
     """3.0.1's durations of zero, see `course`."""
 
-    def translate(self, wire: WireEvent, now: datetime) -> Translation | RejectedObject:
-        """An event as the core knows it, or why it cannot be used. `now`: when it was received."""
+    def translate(
+        self, wire: WireEvent, now: datetime, heard_at: datetime | None = None
+    ) -> Translation | RejectedObject:
+        """An event as the core knows it, or why it cannot be used. `heard_at`: when we first heard of it,
+        if that is not `now`.
+        """
         try:
-            return self._translate(wire, now)
+            return self._translate(wire, now, heard_at or now)
         except CourseError as fault:
             return RejectedObject("event", wire.id, fault.field, str(fault))
 
-    def _translate(self, wire: WireEvent, now: datetime) -> Translation:
-        course = course_of(wire, now, zero_is_endless=self.zero_is_endless)
+    def _translate(self, wire: WireEvent, now: datetime, heard_at: datetime) -> Translation:
+        course = course_of(wire, now, heard_at, zero_is_endless=self.zero_is_endless)
         if course is None:
             return Translation(None)
         program = self.programs.get(wire.program_id)
@@ -154,7 +158,7 @@ class Translator:
             ven=self.ven,
             program=program.name if program else wire.program_id,
             revision=0,
-            created_at=anchor_of(wire, now),
+            created_at=anchor_of(wire, now, heard_at),
             starts_at=course.starts_at,
             duration=None if course.ends_at is None else course.ends_at - course.starts_at,
             signals=signals,

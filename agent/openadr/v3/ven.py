@@ -1,0 +1,166 @@
+"""The OpenADR 3 VEN: polls for programs and events, reports, and says where it opts out.
+
+    poll ──▶ events.ListReceiver ──▶ event book, on_intake
+     └─────▶ reports.EventReporter ──▶ reports that events ask for, opts (OPERATING_STATE)
+
+Every poll asks for everything, so that nothing can have been missed and every list is whole. There is
+no registration to be had: our ven and resource objects are looked up or created, and a VTN that will
+have none of them is polled all the same.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from agent.clock import Clock
+from agent.core.intake import Intake
+from agent.core.link import Departure, Link
+from agent.core.policy import Policy
+from agent.core.program import Program
+from agent.errors import UnreachableError, WireError
+from agent.openadr.rounds import RoundVen
+from agent.openadr.v3.client import Client
+from agent.openadr.v3.events import ListReceiver
+from agent.openadr.v3.reports import EventReporter
+from agent.openadr.v3.settings import Ven3Settings
+from agent.openadr.v3.wire import RejectedObject, WireProgram, read_objects
+from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
+from agent.store.events import EventBook
+from agent.store.history import History
+from agent.store.registrations import Registration, Registrations
+
+ENROL_AGAIN_S = 300.0
+"""How long a VTN that would not have our objects is left alone with them."""
+
+
+class Ven3(RoundVen):
+    """One virtual end node of OpenADR 3.0.1 or 3.1.0 (`agent.openadr.base.Ven`)."""
+
+    def __init__(
+        self,
+        settings: Ven3Settings,
+        *,
+        book: EventBook,
+        registrations: Registrations,
+        history: History,
+        programs: tuple[Program, ...],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        rng: random.Random,
+        on_intake: Callable[[Sequence[Intake]], None],
+        foreign_contexts: Collection[str] = (),
+        departed: Callable[[], Departure | None] = lambda: None,
+    ) -> None:
+        """Nothing is sent before `run`. Raises `ConfigError` for unusable files, `StoreError`.
+
+        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
+        events changed, after they were stored. `foreign_contexts` are programs that are other VENs' alone.
+        `departed` says that the operator took this VEN out of its program.
+        """
+        link = LinkKeeper(settings.name, settings.vtn_url, clock, f"OpenADR {settings.version}")
+        registration = RegistrationKeeper(
+            registrations, settings.name, settings.vtn_url, link, departed
+        )
+        registration.current = _standing_of(settings, registration.current)
+        super().__init__(settings, link, registration, clock, rng)
+        self._settings = settings
+        self._client = Client(settings, clock, link)
+        self._events = ListReceiver(
+            settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
+        )
+        self._events.zero_is_endless = settings.version == "3.0.1"
+        self._reporter = EventReporter(
+            settings, self._client, registration, self._events, history, clock
+        )
+        self._enrol_at_s = 0.0
+        self._enrolled = settings.client_id is None
+        self._rejected: frozenset[RejectedObject] = frozenset()
+
+    def link(self) -> Link:
+        """How it stands now."""
+        return replace(self._link.link, reports_waiting=self._reporter.waiting)
+
+    async def run(self) -> None:
+        """Poll and report until cancelled. A VTN in trouble never ends it."""
+        try:
+            await self._supervise("polling", self._converse)
+        finally:
+            await self._client.close()
+
+    @property
+    def _poll_s(self) -> float:
+        return self._settings.poll_s
+
+    async def _poll(self) -> None:
+        documents = await self._client.programs()
+        events = await self._client.events()
+        programs, rejected = await asyncio.to_thread(
+            read_objects, WireProgram, documents, "program"
+        )
+        for one in rejected:
+            if one not in self._rejected:
+                self._link.reject(str(one))
+        self._rejected = frozenset(rejected)
+        await self._enrol()
+        await self._events.take(events, programs, self._client.event)
+
+    async def _settle(self) -> None:
+        await self._reporter.tell_opts()
+        await self._reporter.send_due()
+
+    async def _retry_store(self) -> None:
+        await self._events.retry_store()
+
+    async def _rest(self, delay_s: float) -> None:
+        """Wait for the next round, but no longer than until a report is due."""
+        until_s = self._clock.instant().boot_s + delay_s
+        due = self._reporter.next_due()
+        if due is not None and not self._link.in_trouble("replies"):
+            until_due_s = (due - self._clock.now()).total_seconds()
+            if 0 < until_due_s < delay_s:
+                await super()._rest(until_due_s)
+                if self._urged:
+                    return
+                await self._catch_up()
+        await super()._rest(until_s - self._clock.instant().boot_s)
+
+    def _lapse(self, why: str) -> None:
+        # There is nothing to renew: polls go on.
+        self._link.unregistered(why)
+
+    async def _enrol(self) -> None:
+        """Have a ven and a resource object at the VTN, by which it can target us. Raises `UnreachableError`."""
+        if self._enrolled:
+            held = self._registration.current
+            self._link.registered("" if held is None else held.ven_id, self._poll_s)
+            return
+        now_s = self._clock.instant().boot_s
+        if now_s < self._enrol_at_s:
+            return
+        try:
+            ven_id = self._settings.ven_id or await self._client.enrol_ven()
+            await self._client.enrol_resource(ven_id)
+        except WireError as error:
+            if type(error) is UnreachableError:
+                raise
+            self._enrol_at_s = now_s + ENROL_AGAIN_S
+            self._link.unregistered(str(error))
+            return
+        self._enrolled = True
+        await self._registration.update(lambda held: replace(held, ven_id=ven_id))
+        self._link.registered(ven_id, self._poll_s)
+
+
+def _standing_of(settings: Ven3Settings, known: Registration | None) -> Registration:
+    """What stands in for a registration: who we are there, and which opts and reports have arrived."""
+    if known is not None and known.registration_id == settings.label:
+        return known
+    return Registration(
+        ven=settings.name,
+        ven_id=settings.ven_id or "",
+        registration_id=settings.label,
+        vtn_id="",
+        poll_s=settings.poll_s,
+        vtn_url=settings.vtn_url,
+    )

@@ -1,0 +1,17 @@
+"""An OpenADR 3 VEN with its stores in a temporary directory and its time in the test's hands."""
+
+from typing import Any
+
+from agent.openadr.v3.settings import Ven3Settings
+from agent.openadr.v3.ven import Ven3
+from tests.openadr.rig import Rig
+
+
+class Rig3(Rig):
+    """One VEN that can be stopped and started over as a process would be."""
+
+    def _settings(self, **fields: Any) -> Any:
+        return Ven3Settings(kind="openadr-3", **fields)
+
+    def _ven(self, **parts: Any) -> Any:
+        return Ven3(self.settings, history=self.history, **parts)

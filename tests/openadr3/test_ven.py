@@ -1,0 +1,509 @@
+"""The VEN against a scripted VTN of either version: enrolment, events, opts and reports."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from agent.core.event import BY_POLICY, Ending, Opt, OptDecision
+from agent.core.intake import Verdict
+from agent.core.lifecycle import opted_in, opted_out
+from agent.openadr.iso8601 import format_time
+from tests.clock import NOON
+from tests.openadr3.vtn import problem
+
+pytestmark = pytest.mark.openadr3
+
+
+def period(start_s=0, duration="PT1H", **more):
+    return {"start": format_time(NOON + timedelta(seconds=start_s)), "duration": duration, **more}
+
+
+def simple(vtn, *levels, event_id="ev-1", start_s=0, duration="PT1H", modified_s=0, **fields):
+    """An event of hours with SIMPLE levels."""
+    return vtn.event(
+        event_id,
+        intervalPeriod=period(start_s, duration),
+        intervals=[
+            {"id": n, "payloads": [{"type": "SIMPLE", "values": [level]}]}
+            for n, level in enumerate(levels)
+        ],
+        modificationDateTime=format_time(NOON + timedelta(seconds=modified_s)),
+        **fields,
+    )
+
+
+def levels(rig, event_id="ev-1"):
+    [signal] = rig.record(event_id).event.signals
+    return [interval.value for interval in signal.intervals]
+
+
+def verdicts(rig):
+    return [intake.verdict for intake in rig.intakes]
+
+
+async def test_it_enrols_its_ven_and_resource_once(rig, vtn):
+    async with rig:
+        await rig.turn()
+        link = rig.ven.link()
+    await rig.restart()
+    await rig.turn()
+    [ven] = vtn.objects["vens"].values()
+    [resource] = vtn.objects["resources"].values()
+    assert (ven["venName"], resource["resourceName"]) == ("ven", "site")
+    assert (link.registered, link.ven_id, link.profile) == (
+        True,
+        ven["id"],
+        f"OpenADR {vtn.version}",
+    )
+
+
+async def test_a_vtn_that_wants_none_of_our_objects_is_polled_all_the_same(rig, vtn):
+    async def refuse(request):
+        return web.json_response(problem("ask by mail"), status=403)
+
+    vtn.replies["vens*"] = refuse
+    simple(vtn, 2)
+    async with rig:
+        await rig.turn()
+        link = rig.ven.link()
+        assert levels(rig) == [2]
+        assert not link.registered
+        assert "ask by mail" in link.trouble
+        asked = vtn.paths().count("vens")
+        await rig.turn()
+        assert vtn.paths().count("vens") == asked
+        del vtn.replies["vens*"]
+        await rig.turn(300)
+        assert rig.ven.link().registered
+
+
+async def test_an_event_is_taken_in_with_its_programs_name(rig, vtn):
+    simple(vtn, 1, 2, priority=0, eventName="peak")
+    async with rig:
+        await rig.rested()
+        record = rig.record()
+        assert (record.event.program, record.event.priority, record.opt.opt) == (
+            "fast-dr",
+            0,
+            Opt.IN,
+        )
+        assert record.event.starts_at == NOON
+        assert levels(rig) == [1, 2]
+        await rig.turn()
+        assert verdicts(rig) == [Verdict.NEW], "listed again is no news"
+
+
+async def test_a_change_is_told_by_what_it_comes_to(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        simple(vtn, 3, modified_s=60)
+        await rig.turn()
+        assert levels(rig) == [3]
+        simple(vtn, 3, modified_s=120)
+        await rig.turn()
+        simple(vtn, 1, modified_s=-3600)
+        await rig.turn()
+        assert levels(rig) == [1], "a VTN restored from a backup is still the VTN"
+    assert verdicts(rig) == [Verdict.NEW, Verdict.MODIFIED, Verdict.MODIFIED]
+    revisions = [intake.record.event.revision for intake in rig.intakes]
+    assert revisions == sorted(set(revisions))
+
+
+async def test_an_event_that_is_gone_is_cancelled_once_the_vtn_says_so(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        vtn.gone("ev-1")
+        await rig.turn()
+        assert rig.record().ended_by is Ending.CANCELLED
+        assert "events/ev-1" in vtn.paths()
+        simple(vtn, 2)
+        await rig.turn()
+        assert rig.record().ended_by is None, "listed again, on again"
+
+
+async def test_an_event_missing_from_a_list_by_mistake_stays(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+
+        async def forgetful(request):
+            return web.json_response([]) if "skip" in request.query else None
+
+        vtn.replies["events"] = forgetful
+        await rig.turn()
+        assert rig.record().ended_by is None
+        assert len(rig.intakes) == 1
+
+
+@pytest.mark.parametrize("status", [400, 500, 503])
+async def test_an_event_of_which_the_vtn_cannot_say_whether_it_is_gone_stays(rig, vtn, status):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        vtn.gone("ev-1")
+
+        async def unsure(request):
+            return web.json_response(problem("who knows"), status=status)
+
+        vtn.replies["events/*"] = unsure
+        simple(vtn, 1, event_id="ev-2")
+        await rig.turn()
+        assert rig.record().ended_by is None
+        assert levels(rig, "ev-2") == [1], "what is listed counts all the same"
+        del vtn.replies["events/*"]
+        await rig.turn()
+        assert rig.record().ended_by is Ending.CANCELLED
+
+
+async def test_a_page_that_fails_cancels_nothing(rig, vtn):
+    for n in range(60):
+        simple(vtn, 1, event_id=f"ev-{n}")
+    async with rig:
+        await rig.rested()
+        assert len(rig.book.records) == 60
+
+        async def second_page_fails(request):
+            if request.query["skip"] == "0":
+                return None
+            return web.json_response(problem("no"), status=500)
+
+        vtn.replies["events"] = second_page_fails
+        await rig.turn()
+        assert rig.ven.link().lost_since is not None
+        assert not any(record.ended_by for record in rig.book.records.values())
+
+
+async def test_an_event_set_to_no_time_at_all_is_cancelled(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        fields = {"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [2]}]}]}
+        vtn.event(intervalPeriod={"start": "0001-01-01T00:00:00Z", "duration": "PT0S"}, **fields)
+        await rig.turn()
+        assert rig.record().ended_by is Ending.CANCELLED
+
+
+async def test_what_was_over_before_we_heard_of_it_is_not_taken_in(rig, vtn):
+    simple(vtn, 2, start_s=-7200)
+    simple(vtn, 2, event_id="now", start_s=-1800)
+    async with rig:
+        await rig.rested()
+        assert set(rig.book.records) == {("ven", "now")}
+
+
+async def test_a_random_start_is_drawn_once_to_either_side_and_kept(rig, vtn):
+    fields = {"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [2]}]}]}
+    vtn.event(intervalPeriod=period(3600, randomizeStart="PT10M"), **fields)
+    async with rig:
+        await rig.rested()
+        drawn = rig.record().start_shift
+        assert timedelta(minutes=-10) <= drawn < timedelta(minutes=10)
+        assert drawn
+        vtn.event(intervalPeriod=period(3600, "PT2H", randomizeStart="PT10M"), **fields)
+        await rig.turn()
+        assert rig.record().start_shift == drawn
+    await rig.restart()
+    await rig.turn()
+    assert rig.record().start_shift == drawn
+
+
+async def test_now_stays_when_it_was_over_polls_and_restarts(rig, vtn):
+    vtn.sloppy = True
+    event = vtn.event(
+        intervalPeriod={"start": "0001-01-01", "duration": "PT1H"},
+        intervals=[{"id": 0, "payloads": [{"type": "SIMPLE", "values": [2]}]}],
+    )
+    event.update(modificationDateTime=None, createdDateTime="12:00:01")
+    async with rig:
+        await rig.rested()
+        await rig.turn()
+    rig.clock.leap(600)
+    await rig.restart()
+    await rig.turn()
+    assert rig.record().event.starts_at == NOON
+    assert verdicts(rig) == [Verdict.NEW]
+
+
+async def test_one_bad_event_is_named_and_counted_once_and_costs_no_other(rig, vtn):
+    vtn.sloppy = True
+    simple(vtn, 2)
+    simple(vtn, 9, event_id="bad")
+    vtn.event("worse", intervals="all")
+    async with rig:
+        await rig.rested()
+        await rig.turn()
+        assert set(rig.book.records) == {("ven", "ev-1")}
+        assert rig.ven.link().rejected == 2
+        simple(vtn, 3, event_id="bad")
+        await rig.turn()
+        assert levels(rig, "bad") == [3]
+
+
+async def test_an_event_that_becomes_unusable_stays_as_it_was(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        simple(vtn, 9, modified_s=60)
+        await rig.turn()
+        assert levels(rig) == [2]
+        assert rig.record().ended_by is None
+
+
+async def test_a_thousand_events_a_third_of_them_malformed(rig, vtn):
+    vtn.sloppy = True
+    bad = [{"intervals": 3}, {"intervalPeriod": period(duration="soon")}, {"id": None}]
+    for n in range(1000):
+        simple(vtn, n % 4, event_id=f"ev-{n}", eventName=f"number {n}")
+        if n % 10 < 3:
+            vtn.objects["events"][f"ev-{n}"].update(bad[n % 10])
+    async with rig:
+        await rig.rested()
+        assert len(rig.book.records) == 700
+        assert rig.ven.link().rejected == 300
+
+
+@pytest.mark.parametrize("vtn", ["3.1.0"], indirect=True)
+async def test_a_loop_is_worked_out_again_before_it_runs_out(rig, vtn):
+    simple(vtn, 1, 0, duration="PT12H")
+    vtn.objects["events"]["ev-1"]["duration"] = "P9999Y"
+    async with rig:
+        await rig.rested()
+        last = rig.record().event.signals[0].intervals[-1].end
+        await rig.turn(3 * 86_400)
+        assert rig.record().event.signals[0].intervals[-1].end > last
+        assert rig.record().event.starts_at == NOON
+
+
+async def test_only_the_programs_that_are_ours_are_taken_in(rig, vtn):
+    vtn.program("q", programName="elsewhere")
+    simple(vtn, 2)
+    simple(vtn, 2, event_id="other", programID="q")
+    rig.settings = rig.settings.model_copy(update={"market_contexts": ("fast-dr",)})
+    await rig.stop()
+    rig._open()
+    async with rig:
+        await rig.rested()
+        assert set(rig.book.records) == {("ven", "ev-1")}
+
+
+async def test_it_outlives_its_vtn_and_its_tokens(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+
+        async def down(request):
+            return web.Response(status=502)
+
+        vtn.replies["*"] = down
+        await rig.turn()
+        assert rig.ven.link().lost_since is not None
+        del vtn.replies["*"]
+        vtn.tokens.clear()
+        simple(vtn, 3, modified_s=9)
+        await rig.turn()
+        assert rig.ven.link().lost_since is None
+        assert levels(rig) == [3]
+
+
+def operating_states(vtn):
+    return [
+        (body["eventID"], payload["values"][0])
+        for body in vtn.bodies("reports")
+        for resource in body["resources"]
+        for interval in resource["intervals"]
+        for payload in interval["payloads"]
+        if payload["type"] == "OPERATING_STATE"
+    ]
+
+
+async def leave(rig, opt):
+    record = rig.record()
+    decision = OptDecision(opt, "operator ann", rig.clock.now(), "launch")
+    decided = replace(record, opt=decision)
+    changed = opted_out(decided, rig.clock.now()) if opt is Opt.OUT else opted_in(decided)
+    rig.book.put(changed)
+    rig.ven.tell(changed)
+    await rig.quiet()
+
+
+async def test_an_opt_out_is_told_as_an_operating_state_and_so_is_the_way_back(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        assert operating_states(vtn) == [], "of taking part there is nothing to say"
+        await leave(rig, Opt.OUT)
+        assert operating_states(vtn) == [("ev-1", "RUNNING_OPTED_OUT")]
+        await rig.turn()
+        await leave(rig, Opt.IN)
+    await rig.restart()
+    await rig.turn()
+    assert operating_states(vtn) == [("ev-1", "RUNNING_OPTED_OUT"), ("ev-1", "RUNNING_NORMAL")]
+
+
+async def test_an_opt_out_that_did_not_arrive_is_told_again(rig, vtn):
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+
+        async def down(request):
+            return web.Response(status=503)
+
+        vtn.replies["reports"] = down
+        await leave(rig, Opt.OUT)
+        assert rig.ven.link().trouble
+    sent = len(vtn.bodies("reports"))
+    del vtn.replies["reports"]
+    await rig.restart()
+    await rig.turn()
+    assert len(vtn.bodies("reports")) > sent
+    [stored] = vtn.objects["reports"].values()
+    assert stored["eventID"] == "ev-1"
+
+
+async def test_an_event_nobody_here_understands_is_opted_out_of_in_so_many_words(rig, vtn):
+    vtn.event(
+        intervalPeriod=period(),
+        intervals=[{"id": 0, "payloads": [{"type": "OURS", "values": ["x"]}]}],
+    )
+    async with rig:
+        await rig.rested()
+        assert (rig.record().opt.opt, rig.record().opt.by) == (Opt.OUT, BY_POLICY)
+        assert operating_states(vtn) == [], "nothing was asked that could be counted on"
+
+
+def reported(vtn, kind="USAGE"):
+    """(interval id, start, value or quality) of every report."""
+    return [
+        (interval["id"], interval["intervalPeriod"]["start"], payload["values"][0])
+        for body in vtn.bodies("reports")
+        for resource in body["resources"]
+        for interval in resource["intervals"]
+        for payload in interval["payloads"]
+        if payload["type"] in (kind, "DATA_QUALITY")
+    ]
+
+
+WANTED = {"payloadType": "USAGE", "startInterval": 0, "numIntervals": 1, "repeat": -1}
+
+
+async def test_usage_is_reported_interval_by_interval_as_they_end(rig, vtn):
+    simple(vtn, 0, 0, duration="PT1M", reportDescriptors=[WANTED])
+    rig.samples(NOON, 120, 6_000.0)
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(61, 1)
+        assert reported(vtn) == []
+        await rig.pass_time(2, 1)
+        assert reported(vtn) == [(0, format_time(NOON), pytest.approx(0.100492, abs=1e-5))]
+        await rig.pass_time(61, 1)
+    assert [interval_id for interval_id, _, _ in reported(vtn)] == [0, 1]
+    [first, _] = vtn.bodies("reports")
+    assert first["payloadDescriptors"][0]["units"] == "KWH"
+    assert first["resources"][0]["resourceName"] == "site"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value"),
+    [
+        ({"payloadType": "DEMAND"}, 6.0295),
+        ({"payloadType": "DEMAND", "readingType": "PEAK"}, 6.059),
+        ({"payloadType": "READING", "units": "KW"}, 6.059),
+        ({"payloadType": "OPERATING_STATE"}, "RUNNING_NORMAL"),
+    ],
+)
+async def test_what_is_reported_besides(rig, vtn, wanted, value):
+    simple(vtn, 0, duration="PT1M", reportDescriptors=[{**wanted, "aggregate": True}])
+    rig.samples(NOON, 60, 6_000.0)
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(65, 5)
+    assert [v for _, _, v in reported(vtn, wanted["payloadType"])] == [value]
+    assert vtn.bodies("reports")[0]["resources"][0]["resourceName"] == "AGGREGATED_REPORT"
+
+
+async def test_what_was_not_measured_is_named_as_missing(rig, vtn):
+    simple(vtn, 0, duration="PT1M", reportDescriptors=[WANTED])
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(65, 5)
+    assert [value for _, _, value in reported(vtn)] == ["MISSING"]
+
+
+async def test_reports_of_an_outage_are_sent_after_it_and_none_twice(rig, vtn):
+    simple(vtn, 0, 0, 0, duration="PT1M", reportDescriptors=[WANTED])
+    rig.samples(NOON, 180, 6_000.0)
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(65, 5)
+
+        async def down(request):
+            return web.Response(status=503)
+
+        vtn.replies["*"] = down
+        await rig.pass_time(130, 10)
+    assert len(vtn.objects["reports"]) == 1
+    del vtn.replies["*"]
+    await rig.restart()
+    await rig.turn()
+    await rig.quiet()
+    starts = [
+        report["resources"][0]["intervals"][0]["id"] for report in vtn.objects["reports"].values()
+    ]
+    assert starts == [0, 1, 2]
+
+
+async def test_of_what_was_due_before_we_heard_only_the_last_is_reported(rig, vtn):
+    simple(vtn, 0, 0, 0, 0, start_s=-180, duration="PT1M", reportDescriptors=[WANTED])
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(5, 5)
+    assert [interval_id for interval_id, _, _ in reported(vtn)] == [2]
+
+
+async def test_a_report_that_the_vtn_will_not_have_holds_up_no_other(rig, vtn):
+    simple(vtn, 0, 0, duration="PT1M", reportDescriptors=[WANTED])
+    refused = []
+
+    async def refuse_first(request):
+        if not refused:
+            refused.append(request)
+            return web.json_response(problem("not today"), status=400)
+        return None
+
+    vtn.replies["reports"] = refuse_first
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(125, 5)
+    assert [r["resources"][0]["intervals"][0]["id"] for r in vtn.objects["reports"].values()] == [1]
+
+
+async def test_an_event_that_only_asks_for_reports_is_none_to_take_part_in(rig, vtn):
+    wanted = {"payloadType": "DEMAND", "startInterval": 0, "numIntervals": 1, "repeat": -1}
+    empty = {} if vtn.version == "3.1.0" else {"intervals": []}
+    vtn.event(intervalPeriod=period(duration="PT1M"), reportDescriptors=[wanted], **empty)
+    rig.samples(NOON, 120, 6_000.0)
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(125, 5)
+        assert not rig.book.records
+    assert [interval_id for interval_id, _, _ in reported(vtn, "DEMAND")] == [0, 1]
+
+
+async def test_reports_that_are_not_made_here_are_said_so(rig, vtn, caplog):
+    simple(
+        vtn,
+        0,
+        reportDescriptors=[
+            {"payloadType": "STORAGE_CHARGE_LEVEL"},
+            {**WANTED, "historical": False},
+        ],
+    )
+    async with rig:
+        await rig.rested()
+        await rig.turn()
+    said = [r.getMessage() for r in caplog.records if "not made here" in r.getMessage()]
+    assert len(said) == 2
