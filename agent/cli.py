@@ -21,6 +21,7 @@ _COMMANDS = {
     "run": "run the agent in the foreground",
     "check-config": "check a configuration, and with --online everything it names",
     "config": "print an example configuration or its schema",
+    "enroll": "make key and request, check certificate and connection, write the utility's sheet",
     "status": "show what the agent does now",
     "events": "list events and what was delivered",
     "opt-out": "leave an event",
@@ -93,6 +94,36 @@ def _check_config(command: argparse.ArgumentParser) -> None:
 
 def _example(command: argparse.ArgumentParser) -> None:
     command.add_argument("what", choices=["example", "schema"])
+
+
+def _enroll(command: argparse.ArgumentParser) -> None:
+    _config(command)
+    command.add_argument("--ven", metavar="NAME", help="which VEN, where there are several")
+    command.add_argument(
+        "--key-type",
+        choices=["ecc", "rsa", "rsa-3072"],
+        default="ecc",
+        help="of a key that is still to be made: ECC P-256 (the default), RSA of 2048 or 3072 bits",
+    )
+    command.add_argument(
+        "--credentials",
+        type=Path,
+        metavar="DIR",
+        help="where the files named by cert and key really are, with systemd's LoadCredential=",
+    )
+    command.add_argument(
+        "--sheet",
+        metavar="FILE",
+        help="write the utility's sheet there; -: to standard output, and all else to the other",
+    )
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="write the sheet as JSON; without --sheet like --sheet -",
+    )
+    command.add_argument(
+        "--offline", action="store_true", help="reach neither the VTN nor a driver"
+    )
 
 
 def _socket(command: argparse.ArgumentParser) -> None:
@@ -217,6 +248,13 @@ def _demo(command: argparse.ArgumentParser) -> None:
         help="keep the demo's state there; default: a temporary directory, removed at the end",
     )
     command.add_argument(
+        "--utility",
+        type=Path,
+        metavar="DIR",
+        help="only be a utility to try `flexload enroll` with: an OpenADR server with mutual TLS on "
+        "127.0.0.1:8443 (or --listen), whose files, and a simulated site's, are in DIR",
+    )
+    command.add_argument(
         "--make-site",
         type=Path,
         metavar="FILE",
@@ -228,6 +266,7 @@ _ARGUMENTS = {
     "run": _config,
     "check-config": _check_config,
     "config": _example,
+    "enroll": _enroll,
     "status": _status,
     "events": _events,
     "opt-out": _opt,

@@ -63,6 +63,15 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ContactTable(_Table):
+    """Whom the utility may ask about the site; stands on the sheet that `flexload enroll` writes."""
+
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+    address: str = Field("", description="Of the site.")
+
+
 class SiteTable(_Table):
     """The site itself."""
 
@@ -75,6 +84,9 @@ class SiteTable(_Table):
         gt=0, description="The site's largest import: no message can raise it."
     )
     min_import: Power = Field(0.0, description="No message can push the site below this.")
+    contact: ContactTable = Field(
+        ContactTable(), description="Whom the utility may ask about the site."
+    )
 
 
 class GovernorTable(_Table):
@@ -244,8 +256,11 @@ class Config(_Table):
         return tuple(parse_settings("jobs", table) for table in self.jobs)
 
 
-def load(path: Path) -> Config:
-    """Read and check a configuration. Raises `ConfigError` with every fault, a line each."""
+def load(path: Path, *, credentials: bool = True) -> Config:
+    """Read and check a configuration. Raises `ConfigError` with every fault, a line each.
+
+    `credentials` is False for whoever is to make the files with secrets that it names.
+    """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -254,11 +269,11 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    return parse(document)
+    return parse(document, credentials=credentials)
 
 
-def parse(document: Mapping[str, Any]) -> Config:
-    """Check a configuration that is already TOML. Raises `ConfigError` with every fault."""
+def parse(document: Mapping[str, Any], *, credentials: bool = True) -> Config:
+    """Check a configuration that is already TOML, as `load` does."""
     faults: list[str] = []
     config: Config | None = None
     try:
@@ -268,7 +283,7 @@ def parse(document: Mapping[str, Any]) -> Config:
     faults += _driver_faults(document)
     if config is not None:
         faults += _place_faults(config.site)
-        faults += credential_faults(config.ven, config.web)
+        faults += credential_faults(config.ven, config.web) if credentials else ()
     if faults or config is None:
         raise ConfigError(*faults)
     return config

@@ -1,6 +1,6 @@
 """The files with secrets that a configuration names, looked at by the code that uses them at start."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from agent.web.credentials import read_token, server_tls
 from agent.web.settings import WebSettings
 
 _VEN_FILES = ("cert", "key", "ca", "sign_cert", "sign_key")
+_COME_BY = {
+    "cert": "; `flexload enroll` says how to come by it",
+    "key": "; `flexload enroll` makes it",
+}
+"""What helps where a VEN's file is still missing."""
 
 
 def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator[str]:
@@ -20,7 +25,7 @@ def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator
     for i, ven in enumerate(vens):
         if isinstance(ven, Ven3Settings):
             yield from _refused(read_secret, ven)
-        unreadable = list(_unreadable(f"ven[{i}]", ven, _VEN_FILES))
+        unreadable = list(_unreadable(f"ven[{i}]", ven, _VEN_FILES, _COME_BY))
         yield from unreadable
         if not unreadable and ven.vtn_url.startswith("https:"):
             yield from _refused(tls_context, ven)
@@ -35,7 +40,9 @@ def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator
     yield from _refused(read_token, web)
 
 
-def _unreadable(table: str, settings: object, keys: Sequence[str]) -> Iterator[str]:
+def _unreadable(
+    table: str, settings: object, keys: Sequence[str], come_by: Mapping[str, str] | None = None
+) -> Iterator[str]:
     for key in keys:
         file: Path | None = getattr(settings, key, None)
         if file is None:
@@ -44,7 +51,9 @@ def _unreadable(table: str, settings: object, keys: Sequence[str]) -> Iterator[s
             with file.open("rb"):
                 pass
         except OSError as error:
-            yield f"{table}.{key}: {file} cannot be read: {error.strerror}"
+            missing = isinstance(error, FileNotFoundError) and file.parent.exists()
+            advice = come_by.get(key, "") if missing and come_by else ""
+            yield f"{table}.{key}: {file} cannot be read: {error.strerror}{advice}"
 
 
 def _refused(use: Callable[[Any], object], settings: object) -> Iterator[str]:

@@ -11,19 +11,12 @@ from dataclasses import dataclass
 
 from agent.clock import SystemClock
 from agent.config import AnyVenSettings, Config, equipment_of, policy_of
-from agent.core.estimate import Estimates, update
-from agent.core.groups import Held
-from agent.core.planner import plan
 from agent.core.site import Health, MeterQuality, Snapshot
-from agent.core.timeline import Ceiling, Source, SourceKind
+from agent.enrolment.capacity import Capacity, capacity_of
+from agent.enrolment.check import check_connection
 from agent.errors import ConfigError, WireError
 from agent.openadr.v3.client import list_programs
 from agent.openadr.v3.settings import Ven3Settings
-from agent.openadr.v20a.settings import Ven20aSettings
-from agent.openadr.v20a.ven import list_of
-from agent.openadr.v20b.enrolment import SERVICE
-from agent.openadr.v20b.http import HttpTransport
-from agent.openadr.v20b.writer import query_registration
 from agent.places import answers, writing_fault
 from agent.units import format_power
 from agent.web.settings import split_address
@@ -78,18 +71,37 @@ def _inspect_listening(config: Config) -> Finding:
     return Finding(True, f"the page can listen on {listen}")
 
 
-async def _inspect_equipment(config: Config) -> list[Finding]:
+async def measure(config: Config) -> Capacity | str:
+    """What the site could shed now, or one sentence on why that cannot be told."""
+    snapshot = await _observe(config)
+    if isinstance(snapshot, str):
+        return snapshot
+    meter = snapshot.meter
+    if meter.power_w is None or meter.quality is MeterQuality.BAD:
+        return f"meter: {meter.detail}"
+    return capacity_of(snapshot, policy_of(config))
+
+
+async def _observe(config: Config) -> Snapshot | str:
+    """The site at one instant, or one sentence on why it cannot be seen."""
     equipment = equipment_of(config)
     try:
         async with asyncio.timeout(TIMEOUT_S):
             await equipment.open()
             snapshot, _ = await equipment.observe(SystemClock().now())
     except DriverError as error:
-        return [Finding(False, f"drivers: {error}")]
+        return f"drivers: {error}"
     except TimeoutError:
-        return [Finding(False, f"drivers: no answer within {TIMEOUT_S:.0f} s")]
+        return f"drivers: no answer within {TIMEOUT_S:.0f} s"
     finally:
         await equipment.close()
+    return snapshot
+
+
+async def _inspect_equipment(config: Config) -> list[Finding]:
+    snapshot = await _observe(config)
+    if isinstance(snapshot, str):
+        return [Finding(False, snapshot)]
     findings = [*_gpu_findings(snapshot), *_job_findings(snapshot)]
     meter = snapshot.meter
     if meter.power_w is None:
@@ -128,35 +140,24 @@ def _job_findings(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def _flexibility(config: Config, snapshot: Snapshot) -> Finding:
-    """What could be shed now: the plan for a ceiling of nothing, and what it leaves."""
-    policy = policy_of(config)
-    estimates = update(Estimates(), snapshot, {}, 1.0)
-    nothing = Ceiling(0.0, Source(SourceKind.SITE, "what if"))
-    least = plan(nothing, snapshot, estimates, Held(), policy, 0.0)
-    now_w = snapshot.meter.power_w or 0.0
-    could_w = max(0.0, now_w - (least.expected_w or now_w))
-    text = f"could shed {format_power(could_w)} of {format_power(now_w)} now, "
-    text += f"capping {len(least.caps)} GPUs and pausing {len(least.pauses)} jobs"
-    return Finding(could_w > 0, text)
+    """What could be shed now."""
+    capacity = capacity_of(snapshot, policy_of(config))
+    text = f"could shed {format_power(capacity.shed_w)} of {format_power(capacity.now_w)} now, "
+    text += f"capping {capacity.capped} GPUs and pausing {capacity.paused} jobs"
+    return Finding(capacity.shed_w > 0, text)
 
 
 async def _inspect_vtn(settings: AnyVenSettings) -> Finding:
-    """Ask the VTN what it offers, in 2.0a what it asks, in 3 for its programs; registers nothing and
-    answers no event.
-    """
-    name, found = f"VTN of {settings.name}", True
-    try:
-        if isinstance(settings, Ven3Settings):
-            await list_programs(settings, SystemClock())
-            return Finding(True, f"{name} answers on {settings.vtn_url}")
-        transport = HttpTransport(settings, SystemClock())
+    """Whether the VTN can be talked to; registers nothing and answers no event."""
+    name = f"VTN of {settings.name}"
+    if isinstance(settings, Ven3Settings):
         try:
-            if isinstance(settings, Ven20aSettings):
-                await list_of(transport, settings)
-            else:
-                found = bool(await transport.post(SERVICE, query_registration()))
-        finally:
-            await transport.close()
-    except (WireError, ConfigError) as error:
-        return Finding(False, f"{name}: {error}")
-    return Finding(found, f"{name} answers on {settings.vtn_url}")
+            await list_programs(settings, SystemClock())
+        except (WireError, ConfigError) as error:
+            return Finding(False, f"{name}: {error}")
+    else:
+        async for step in check_connection(settings):
+            if not step.good:
+                remedy = f" ({step.remedy})" if step.remedy else ""
+                return Finding(False, f"{name}: {step.name}: {step.text}{remedy}")
+    return Finding(True, f"{name} answers on {settings.vtn_url}")

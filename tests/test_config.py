@@ -72,7 +72,8 @@ def test_the_example_shows_every_key():
     text = files("agent").joinpath("example.toml").read_text()
     for key in keys(Config):
         name = key.rsplit(".", 1)[-1]
-        assert f"\n{name} =" in text or f"\n# {name} =" in text or f"[{name}]" in text, key
+        shown = (f"\n{name} =", f"\n# {name} =", f"[{key}]", f"[[{key}]]")
+        assert any(each in text for each in shown), key
 
 
 @pytest.mark.parametrize(

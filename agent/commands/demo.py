@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
     if options.make_site is not None:
         return _make_site(options.make_site)
     set_up("auto", "warning")
+    if options.utility is not None:
+        return _be_utility(options)
     say = _quiet if options.json else _say
     script = _script(options, _listen(options.listen))
     if options.listen is None and script.listen != LISTEN:
@@ -59,6 +61,22 @@ def _make_site(path: Path) -> int:
     except OSError as error:
         raise CommandError(f"{path} cannot be written: {error.strerror}") from error
     print(f'{path} is a simulated site; drivers of kind = "sim" name it as their site')
+    return 0
+
+
+def _be_utility(options: argparse.Namespace) -> int:
+    from agent.demo.trial import PORT, serve
+
+    script = _script(options, _listen(options.listen or f"127.0.0.1:{PORT}"))
+    host, port = split_address(script.listen)
+    if host != "127.0.0.1":
+        raise ConfigError(f"--listen: the trial's utility serves 127.0.0.1 only, not {host}")
+    event = (script.share, script.hold_s, script.ramp_s)
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(
+            _until_ended(serve(options.utility.absolute(), port, event, script.command, _say))
+        )
+    print("\nstopped")
     return 0
 
 

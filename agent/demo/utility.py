@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from agent.errors import FlexloadError
@@ -45,9 +46,18 @@ class Utility:
 
 @asynccontextmanager
 async def running(
-    share: float, hold_s: float, ramp_s: float, *, once: bool
+    share: float,
+    hold_s: float,
+    ramp_s: float,
+    *,
+    once: bool,
+    port: int = 0,
+    tls: Path | None = None,
 ) -> AsyncIterator[Utility]:
-    """A utility that calls an event for `share` less, once or again and again."""
+    """A utility that calls an event for `share` less, once or again and again.
+
+    `tls`: folder with its certificate and CA; it then demands certificates of that CA.
+    """
     every_s = 0.0 if once else EVERY_S + hold_s + 2 * ramp_s
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -57,6 +67,8 @@ async def running(
         f"--ramp-s={ramp_s}",
         f"--multiplier={1 - share}",
         f"--every-s={every_s}",
+        f"--port={port}",
+        *([] if tls is None else [f"--tls={tls}", "--call-after-s=5"]),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         # Ctrl-C in a terminal is for its parent, which ends it by closing its input.

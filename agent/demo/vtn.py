@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from openleadr import OpenADRServer
@@ -31,6 +32,7 @@ def main() -> None:
     """Serve until the parent goes."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--tls", type=Path, help="folder with server.crt, server.key and ca.crt")
     parser.add_argument("--poll-s", type=float, default=2.0)
     parser.add_argument("--call-after-s", type=float, default=12.0)
     parser.add_argument("--every-s", type=float, default=0.0, help="0: one event only")
@@ -56,12 +58,18 @@ class Utility:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
+        tls: Path | None = options.tls
         self._server = OpenADRServer(
             vtn_id=VTN_ID,
             http_host="127.0.0.1",
             http_port=options.port,
             requested_poll_freq=timedelta(seconds=options.poll_s),
             ven_lookup=self._look_up,
+            http_cert=tls and tls / "server.crt",
+            http_key=tls and tls / "server.key",
+            http_ca_file=tls and tls / "ca.crt",
+            # By their fingerprints alone, which over TLS it compares for each message.
+            verify_message_signatures=False,
         )
         self._vens: dict[str, dict[str, str]] = {}
         self._calling: asyncio.Task[None] | None = None
@@ -74,7 +82,8 @@ class Utility:
         server.add_handler("on_register_report", self._request_report)
         await server.run()
         port = server.app_runner.addresses[0][1]
-        _tell("listening", url=f"http://127.0.0.1:{port}/OpenADR2/Simple/2.0b")
+        base = f"https://localhost:{port}" if self._options.tls else f"http://127.0.0.1:{port}"
+        _tell("listening", url=f"{base}/OpenADR2/Simple/2.0b")
 
     async def stop(self) -> None:
         """Stop calling events and close the server."""
@@ -92,6 +101,7 @@ class Utility:
             "ven_id": ven_id,
             "ven_name": name,
             "registration_id": registration_id,
+            "fingerprint": str(info.get("fingerprint") or ""),
         }
         _tell("registered", ven_id=ven_id, calls_in_s=self._options.call_after_s)
         if self._calling is None:

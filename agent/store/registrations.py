@@ -1,12 +1,15 @@
 """How each VEN is registered with its VTN, and which reports were asked of it."""
 
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from agent.core.event import Opt
-from agent.store.database import Database
+from agent.store.database import Database, failures, peek
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Registration:
 
 
 _REGISTRATION = TypeAdapter(Registration)
+_OF_A_VEN = "SELECT registration FROM registrations WHERE ven = ?"
 
 
 class Registrations:
@@ -108,13 +112,7 @@ class Registrations:
 
     def get(self, ven: str) -> Registration | None:
         """The registration of a VEN; None when it has none, or an unreadable one."""
-        rows = self._database.query("SELECT registration FROM registrations WHERE ven = ?", (ven,))
-        if not rows:
-            return None
-        try:
-            return _REGISTRATION.validate_json(rows[0]["registration"])
-        except ValidationError:
-            return None
+        return _first(self._database.query(_OF_A_VEN, (ven,)))
 
     def put(self, registration: Registration) -> None:
         """Keep a registration."""
@@ -128,3 +126,21 @@ class Registrations:
         """Forget a registration."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM registrations WHERE ven = ?", (ven,))
+
+
+def registration_in(file: Path, ven: str) -> Registration | None:
+    """The registration of a VEN in a database that may be another process's: nothing is changed.
+
+    None also where there is no database yet. Raises `StoreError` or one of its kinds.
+    """
+    with failures(file):
+        if not file.exists():
+            return None
+    return _first(peek(file, _OF_A_VEN, (ven,)))
+
+
+def _first(rows: Sequence[sqlite3.Row]) -> Registration | None:
+    try:
+        return _REGISTRATION.validate_json(rows[0]["registration"]) if rows else None
+    except ValidationError:
+        return None

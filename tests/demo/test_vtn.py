@@ -32,7 +32,7 @@ async def test_every_event_of_a_demo_that_goes_on_is_answered_in_peace(
     monkeypatch.setattr(vtn, "NOTICE", timedelta(seconds=0.05))
     monkeypatch.setattr(vtn, "FORGET_AFTER_S", 0.05)
     times = {"poll_s": 10.0, "call_after_s": 0.0, "every_s": 2.0, "hold_s": 1.5, "ramp_s": 0.0}
-    utility = vtn.Utility(argparse.Namespace(port=0, multiplier=0.75, **times))
+    utility = vtn.Utility(argparse.Namespace(port=0, tls=None, multiplier=0.75, **times))
     await utility.start()
     programs = (Program("fast-dr", MARKET_CONTEXT),)
     try:

@@ -92,7 +92,7 @@ class Ven20a(PullVen):
         except NotRegisteredError as error:
             self._lapse(str(error))
             return
-        events = _list_in(message)
+        events = list_in(message)
         self._link.registered(standing.ven_id, self._poll_s)
         if events is None:
             return
@@ -124,16 +124,7 @@ def _by_resource(event: WireEvent | RejectedEvent) -> WireEvent | RejectedEvent:
     return replace(event, targets=Targets(resource_ids=event.targets.resource_ids))
 
 
-async def list_of(transport: Transport, settings: Ven20aSettings) -> DistributeEvent | None:
-    """The VTN's list of events as it stands, which is not taken in; None where it gives none.
-
-    For trying the connection. Raises `WireError`.
-    """
-    body = await transport.post(SERVICE, writer.request_event(settings.ven_id))
-    return _list_in(read(body, settings.max_bytes) if body else None)
-
-
-def _list_in(message: Message | None) -> DistributeEvent | None:
+def list_in(message: Message | None) -> DistributeEvent | None:
     """The list of events in an answer to a poll; None in one that only says that all is well, which
     is no list and implies nothing. Raises `WireError` for any other.
     """

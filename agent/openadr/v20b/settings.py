@@ -77,6 +77,11 @@ class VenSettings(BaseModel):
         """What `vtn_url` looks like in this profile."""
         return "https://vtn.example.com/OpenADR2/Simple"
 
+    @property
+    def label(self) -> str:
+        """What the VTN's operator knows it as."""
+        return self.name
+
 
 class Ven20bSettings(VenSettings):
     """One 2.0b VEN: which VTN it belongs to, who it is there, and what it offers to report."""

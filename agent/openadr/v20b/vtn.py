@@ -13,6 +13,9 @@ from agent.openadr.v20b.reader import read
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper
 
+Reading = Callable[[bytes, int], Message]
+"""Makes a message of at most so many bytes. Raises `WireError`."""
+
 _SHORT_BYTES = 4_096
 """What is no longer is read in less time than it takes to hand it to a thread."""
 
@@ -29,7 +32,7 @@ class Vtn:
         transport: Transport,
         link: LinkKeeper,
         max_bytes: int,
-        read: Callable[[bytes, int], Message] = read,
+        read: Reading = read,
     ) -> None:
         """`read` makes a message of at most so many bytes: each profile has its own."""
         self._transport = transport
@@ -92,8 +95,16 @@ def connect(
 
     Raises `ConfigError` for certificates and keys that cannot be used.
     """
+    through, reading = means_of(settings, clock, link, transport)
+    return Vtn(through, link, settings.max_bytes, reading)
+
+
+def means_of(
+    settings: Ven20bSettings, clock: Clock, link: LinkKeeper, transport: Transport | None = None
+) -> tuple[Transport, Reading]:
+    """What carries messages to the VTN of the settings, and what reads its answers, as `connect`."""
     transport = transport or HttpTransport(settings, clock, link)
-    reading: Callable[[bytes, int], Message] = read
+    reading: Reading = read
     # Either costs 9 MB, which only those pay who want it.
     if settings.sign:
         from agent.openadr.v20b.signing import Signer  # noqa: PLC0415
@@ -103,4 +114,4 @@ def connect(
         from agent.openadr.v20b.verification import Verifier  # noqa: PLC0415
 
         reading = Verifier(settings, clock, link).read
-    return Vtn(transport, link, settings.max_bytes, reading)
+    return transport, reading
