@@ -52,6 +52,15 @@ def test_ids_are_strings_exactly_as_sent(event_id):
     assert event.event_id == event_id.replace("&amp;", "&")
 
 
+@pytest.mark.parametrize(("said", "taken"), [("4294967295", True), ("4294967296", False)])
+def test_a_modification_number_that_no_answer_could_repeat_is_refused(said, taken):
+    """The schema has unsignedInt: one larger number would make the answers on all events invalid."""
+    (event,) = events_of(wire.event(revision=said))
+    assert isinstance(event, WireEvent) is taken
+    if isinstance(event, RejectedEvent):
+        assert (event.code, event.revision) == (Code.INVALID_DATA, None)
+
+
 def test_an_event_is_read_with_everything_it_says():
     """V16: startafter, notification, ramp and recovery."""
     (event,) = events_of(

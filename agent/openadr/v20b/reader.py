@@ -46,6 +46,10 @@ from agent.openadr.v20b.xml import Element, child, children, local_name, parse, 
 MAX_INTERVALS = 1500
 """Intervals one event may have: a day of minutes. Far more would only keep the control cycle busy."""
 
+MAX_COUNT = 4_294_967_295
+"""The schema's unsignedInt: an answer that repeats a larger number would be no valid message, and be lost
+with all others that go with it."""
+
 _COUNT = re.compile(r"[0-9]{1,10}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _STATUSES = ("none", "far", "near", "active", "completed", "cancelled", "canceled")
@@ -213,7 +217,7 @@ def _event(element: Element) -> WireEvent | RejectedEvent:
     except FaultError as fault:
         return RejectedEvent(
             event_id=event_id if event_id.strip() else "",
-            revision=int(revision) if _COUNT.fullmatch(revision) else None,
+            revision=int(revision) if _is_count(revision) else None,
             cancelled=status in ("cancelled", "canceled"),
             response_required=required,
             code=fault.code,
@@ -375,11 +379,16 @@ def _count(element: Element | None, name: str, default: int | None = None) -> in
     found = text(element, name)
     if found is None and default is not None:
         return default
-    if not _COUNT.fullmatch((found or "").strip()):
+    if not _is_count((found or "").strip()):
         raise FaultError(
-            Code.INVALID_DATA, f"its {name} is {quote(found or '')}, not a whole number"
+            Code.INVALID_DATA,
+            f"its {name} is {quote(found or '')}, not a whole number up to {MAX_COUNT}",
         )
     return int((found or "").strip())
+
+
+def _is_count(said: str) -> bool:
+    return _COUNT.fullmatch(said) is not None and int(said) <= MAX_COUNT
 
 
 def _time(element: Element | None, *path: str) -> datetime | None:

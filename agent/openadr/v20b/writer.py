@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from agent.core.event import Opt
+from agent.errors import WireError
 from agent.openadr.iso8601 import format_duration, format_time
 from agent.openadr.v20b.messages import EventAnswer, Response
 from agent.openadr.v20b.xml import check_outgoing, openleadr_folder
@@ -234,9 +236,17 @@ def _render(message: str, **fields: Any) -> bytes:
         .get_template("oadrPayload.xml")
         .render(signature=None, signed_object=signed_object)
     )
-    encoded = body.encode()
+    try:
+        encoded = body.encode()
+    except UnicodeEncodeError as error:
+        raise WireError(f"a message of ours is no text at character {error.start}") from error
     check_outgoing(encoded)
     return encoded
+
+
+def _escaped(value: object) -> Markup:
+    """Text for a template. A carriage return, written as it is, would arrive as a line feed."""
+    return escape(value).replace("\r", Markup("&#13;"))
 
 
 @cache
@@ -253,6 +263,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
         auto_reload=False,
+        finalize=_escaped,
     )
     environment.filters["datetimeformat"] = format_time
     environment.filters["timedeltaformat"] = format_duration

@@ -97,7 +97,8 @@ def check_outgoing(body: bytes) -> None:
         with _schema_lock:
             _schema().assertValid(tree)
     except (etree.XMLSyntaxError, etree.DocumentInvalid) as error:
-        raise WireError(f"a message of ours is not valid OpenADR 2.0b: {error}") from error
+        why = "".join(c if c.isprintable() else " " for c in str(error))
+        raise WireError(f"a message of ours is not valid OpenADR 2.0b: {why[:300]}") from error
 
 
 @cache

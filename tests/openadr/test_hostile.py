@@ -1,0 +1,133 @@
+"""What a VTN may send in its worst hour: thousands of odd and hostile messages, over HTTP, to one VEN.
+
+Whatever comes, the VEN lives and answers in valid messages, and its next poll works. It loses neither
+what it holds nor a sound event in the same message.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from agent.openadr.v20b.xml import check_outgoing
+from tests.openadr import byhand
+from tests.openadr.odd import messages, schema
+from tests.openadr.ordeal import Case, Ordeal, lists, others, whole, wrecks
+
+pytestmark = pytest.mark.openadr2
+
+ANSWERED = {
+    "oadrCreatedEvent": "oadrResponse",
+    "oadrRequestEvent": "oadrDistributeEvent",
+    "oadrUpdateReport": "oadrUpdatedReport",
+    "oadrRegisterReport": "oadrRegisteredReport",
+}
+"""What else the VEN sends, and what it expects in answer."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of the corpus."""
+
+    name: str
+    cases: st.SearchStrategy[Case]
+    count: int
+    """So many different messages are fed at least."""
+
+
+def shards() -> list[Shard]:
+    kinds = [kind for kind in schema().kinds if kind != "oadrDistributeEvent"]
+    parts = [Shard(f"lists {n}", lists(), 45) for n in range(20)]
+    parts += [Shard(kind, others(kind), 30) for kind in kinds]
+    parts += [Shard(f"wrecked lists {n}", wrecks("oadrDistributeEvent"), 60) for n in range(4)]
+    parts += [Shard(f"wrecks {n}", st.sampled_from(kinds).flatmap(wrecks), 60) for n in range(4)]
+    for sent, expected in ANSWERED.items():
+        wrong = st.sampled_from(schema().kinds).flatmap(partial(others, answers=sent))
+        parts.append(Shard(f"answers to {sent}", others(expected, sent) | wrong, 40))
+    registrations = others("oadrCreatedPartyRegistration", "oadrCreatePartyRegistration")
+    parts.append(Shard("answers to oadrCreatePartyRegistration", registrations, 30))
+    return parts
+
+
+SHARDS = shards()
+
+
+def put_through(shard: Shard, count: int, seeded: Callable[[Any], Any] = lambda feed: feed) -> int:
+    """Feed different messages until there were so many; how many there were."""
+    with asyncio.Runner() as runner:
+        ordeal = Ordeal()
+        runner.run(ordeal.begin())
+        try:
+            _feed(runner, ordeal, shard, count, seeded)
+        finally:
+            runner.run(ordeal.end())
+        return len(ordeal.fed)
+
+
+def _feed(
+    runner: asyncio.Runner,
+    ordeal: Ordeal,
+    shard: Shard,
+    count: int,
+    seeded: Callable[[Any], Any],
+) -> None:
+    @seeded
+    @settings(
+        max_examples=2 * count,
+        database=None,
+        phases=[Phase.generate],  # each attempt to shrink would need a VEN of its own
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(shard.cases)
+    def feed(case: Case) -> None:
+        if len(ordeal.fed) < count:
+            runner.run(ordeal.feed(case))
+
+    feed()
+
+
+@pytest.mark.parametrize("shard", SHARDS, ids=lambda shard: shard.name)
+def test_nothing_is_lost_by_an_odd_message(shard):
+    """The same messages in every run."""
+    assert put_through(shard, shard.count, seed(shard.name)) == shard.count
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("shard", SHARDS, ids=lambda shard: shard.name)
+def test_nothing_is_lost_by_any_odd_message(shard):
+    """Other messages in every run, and many more."""
+    put_through(shard, 20 * shard.count)
+
+
+@pytest.mark.parametrize("part", range(3))
+def test_nothing_is_lost_by_what_somebody_thought_of(part):
+    with asyncio.Runner() as runner:
+        ordeal = Ordeal()
+        runner.run(ordeal.begin())
+        try:
+            for name, case in [*byhand.cases()][part::3]:
+                try:
+                    runner.run(ordeal.feed(case))
+                except BaseException as error:
+                    error.add_note(f"by {name}")
+                    raise
+        finally:
+            runner.run(ordeal.end())
+
+
+def test_the_corpus_is_as_large_as_is_promised():
+    assert sum(shard.count for shard in SHARDS) >= 2_000
+
+
+@pytest.mark.parametrize("kind", schema().kinds)
+@settings(max_examples=5, derandomize=True, database=None)
+@given(drawn=st.data())
+def test_what_is_not_made_odd_is_what_the_schema_allows(kind, drawn):
+    """The corpus is drawn after the schema indeed: short of odd texts and spoiling it is valid."""
+    check_outgoing(whole(drawn.draw(messages(kind, 0))))
