@@ -33,7 +33,7 @@ UNTRUSTED = (2, 18, 19, 20, 21, 24, 26)
 OVERHEAR_S = 3.0
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 
-_ALERT = re.compile(r"\[SSL: (?:TLSV1|TLSV1_3|TLSV13|SSLV3)_ALERT_(\w+)\]|alert (\w+ ?\w*) \(")
+_ALERT = re.compile(r"\[SSL: (?:TLSV1|TLSV13|SSLV3)_ALERT_(\w+)\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def alert_of(error: BaseException | None) -> str:
     """What a server said when it ended TLS, in OpenSSL's words; empty where it said nothing."""
     found = (_ALERT.search(str(each)) for each in _causes(error))
     match = next(filter(None, found), None)
-    return (match[1] or match[2]).lower().replace("_", " ") if match else ""
+    return match[1].lower().replace("_", " ") if match else ""
 
 
 def was_dropped(error: BaseException | None) -> bool:
