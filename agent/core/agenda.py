@@ -165,6 +165,7 @@ def _effective(record: EventRecord, inputs: Inputs, programs: tuple[Program, ...
     if (
         program.when_blind is BlindRule.NORMAL
         and record.event.duration is None
+        and not record.event.standing
         and contact is not None
         and (inputs.now.at - contact).total_seconds() > program.blind_after_s
     ):

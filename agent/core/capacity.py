@@ -2,8 +2,9 @@
 
 Of one VEN's standing events, a limit counts wherever there is one, and else the subscription with what
 is reserved on top of it (OpenADR 3 User Guide 8.10). So when the limits a VTN announced are exhausted,
-because it is lost or has no more to say, the subscription is what is left. Of several limits in force
-the most urgent counts (event priority), of equally urgent ones the lowest.
+because it is lost or has no more to say, the subscription is what is left. Of one program's limits in
+force the most urgent counts (event priority), of equally urgent ones the lowest; of several programs'
+the lowest.
 
 Such a limit has no ramp: it holds from its first second to its last. It has no baseline, and nothing
 to rebound from.
@@ -73,23 +74,28 @@ class Connection:
 
     def limit_at(self, at: datetime) -> tuple[float, EventRecord] | None:
         """The limit in force, W, and the event it comes from; None when there is none."""
-        limits = self._in_force(SignalKind.LIMIT, at)
-        if limits:
-            _, limit_w, line = min(limits, key=lambda one: one[:2])
-            return limit_w, line.record
-        subscribed = self._in_force(SignalKind.SUBSCRIPTION, at)
-        if not subscribed:
+        limit = self._lowest(SignalKind.LIMIT, at)
+        if limit is not None:
+            return limit
+        subscription = self._lowest(SignalKind.SUBSCRIPTION, at)
+        if subscription is None:
             return None
-        _, limit_w, line = min(subscribed, key=lambda one: one[:2])
-        reserved_w = sum(value for _, value, _ in self._in_force(SignalKind.RESERVATION, at))
-        return limit_w + reserved_w, line.record
+        subscribed_w, record = subscription
+        reserved = (line.value_at(at) for line in self.lines if line.kind is SignalKind.RESERVATION)
+        return subscribed_w + sum(value for value in reserved if value is not None), record
 
-    def _in_force(self, kind: SignalKind, at: datetime) -> list[tuple[float, float, _Line]]:
-        return [
-            (line.rank, value, line)
-            for line in self.lines
-            if line.kind is kind and (value := line.value_at(at)) is not None
-        ]
+    def _lowest(self, kind: SignalKind, at: datetime) -> tuple[float, EventRecord] | None:
+        """The lowest that any program asks for, each by its most urgent event."""
+        by_program: dict[str, tuple[float, float, EventRecord]] = {}
+        for line in self.lines:
+            if line.kind is not kind or (value := line.value_at(at)) is None:
+                continue
+            program = line.record.event.program
+            known = by_program.get(program)
+            if known is None or (line.rank, value) < known[:2]:
+                by_program[program] = (line.rank, value, line.record)
+        found = [(value, record) for _, value, record in by_program.values()]
+        return min(found, key=lambda one: one[0], default=None)
 
     def changes(self, at: datetime, until: datetime) -> Sequence[datetime]:
         """The instants after `at` at which the limit may change, as far as the first past `until`."""

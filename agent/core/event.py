@@ -82,7 +82,7 @@ class Event:
     ven: str
     """Name of the VEN of ours that received it; with `event_id` its identity."""
     program: str
-    """Market context (2.0b) or program id (3.x)."""
+    """Market context (2.0b) or the program's name (3.x; its id where the VTN lists no name)."""
     revision: int
     """Ascends with every modification (2.0b: modificationNumber)."""
     created_at: datetime

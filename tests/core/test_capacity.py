@@ -10,6 +10,7 @@ from agent.core.event import Interval, Opt, OptDecision, Signal, SignalKind
 from agent.core.intake import receive
 from agent.core.lifecycle import cancelled
 from agent.core.policy import Blackout
+from agent.core.program import BlindRule
 from agent.core.timeline import SourceKind, Timeline
 from tests.core.build import NOON, POLICY, PROGRAM, at, event, gpu, instant, record, s, snapshot
 
@@ -76,6 +77,12 @@ def test_the_most_urgent_limit_counts_and_of_equally_urgent_ones_the_lowest():
     assert limits(one, other, seconds=(0,)) == [3_000]
     urgent = standing(LIMIT, (600, 4_000), event_id="other", priority=0)
     assert limits(one, urgent, seconds=(0,)) == [4_000]
+
+
+def test_no_urgency_loosens_what_another_program_was_promised():
+    one = standing(LIMIT, (600, 3_000), event_id="one", program="connection")
+    urgent = standing(LIMIT, (600, 4_000), event_id="other", priority=0)
+    assert limits(one, urgent, seconds=(0,)) == [3_000]
 
 
 def test_the_limit_that_binds_is_named():
@@ -150,6 +157,19 @@ def test_a_standing_limit_leaves_no_rebound_guard_behind():
     over = replace(standing(LIMIT, (600, 5_000), start=-1200), baseline=record().baseline)
     kinds = {o.source.kind for o in agenda(over).timeline.obligations}
     assert kinds == {SourceKind.SITE}
+
+
+def test_a_standing_limit_outlasts_its_vtn_whatever_becomes_of_events():
+    subscribed = standing(SUBSCRIPTION, (0, 5_000))
+    shed = record(event((0, 2)))
+    known = {one.key: one for one in (subscribed, shed)}
+    longer_ago = {"ven": at(-7200)}
+    inputs = Inputs(instant(), snapshot([gpu()]), known, (), (), longer_ago)
+    market = replace(PROGRAM, when_blind=BlindRule.NORMAL, blind_after_s=3600.0)
+    timeline = agenda_of(inputs, (market,), POLICY, 40_000.0).timeline
+    ceiling = timeline.ceiling_at(NOON)
+    assert (ceiling.limit_w, ceiling.source.kind) == (5_000, SourceKind.CAPACITY)
+    assert not any(o.source.kind is SourceKind.EVENT for o in timeline.obligations)
 
 
 def test_a_local_stop_overrides_the_limit_as_everything():
