@@ -375,6 +375,23 @@ async def test_an_event_nobody_here_understands_is_opted_out_of_in_so_many_words
         assert operating_states(vtn) == [], "nothing was asked that could be counted on"
 
 
+async def test_of_a_program_that_we_are_not_in_nothing_is_said(rig, vtn):
+    vtn.program("q", programName="elsewhere")
+    simple(vtn, 2, programID="q")
+    async with rig:
+        await rig.rested()
+        assert rig.record().opt.opt is Opt.OUT
+        assert operating_states(vtn) == []
+
+
+async def test_a_policy_of_staying_out_is_told(rig, vtn):
+    rig.policy = replace(rig.policy, min_notice_s=600.0)
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+    assert operating_states(vtn) == [("ev-1", "RUNNING_OPTED_OUT")]
+
+
 def reported(vtn, kind="USAGE"):
     """(interval id, start, value or quality) of every report."""
     return [

@@ -17,6 +17,7 @@ from itertools import islice
 
 from agent.clock import Clock
 from agent.core.event import SILENT, EventRecord, Opt
+from agent.core.program import Program, program_for
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
 from agent.openadr.v3.client import Client
@@ -64,8 +65,10 @@ class EventReporter:
         registration: RegistrationKeeper,
         events: ListReceiver,
         history: History,
+        programs: tuple[Program, ...],
         clock: Clock,
     ) -> None:
+        self._programs = programs
         self._settings = settings
         self._client = client
         self._registration = registration
@@ -104,7 +107,7 @@ class EventReporter:
         told = {} if held is None else {answer.event_id: answer.opt for answer in held.answers}
         for event_id, record in self._events.answerable().items():
             opt = record.opt.opt
-            if opt is told.get(event_id, Opt.IN) or not _asks(record):
+            if opt is told.get(event_id, Opt.IN) or not self._counts(record):
                 continue
             await self._send(self._opt_report(record))
             answer = Answer(event_id, record.event.revision, opt)
@@ -178,6 +181,11 @@ class EventReporter:
         length = slot.end - slot.start
         payloads = reading.payloads(job.descriptor, length)
         return ReportInterval(slot.interval_id, slot.start, length, tuple(payloads))
+
+    def _counts(self, record: EventRecord) -> bool:
+        """Whether the VTN may count on us: not where it only informs, nor in a program that we are not in."""
+        asks = any(signal.kind not in SILENT for signal in record.event.signals)
+        return asks and program_for(record.event, self._programs) is not None
 
     def _opt_report(self, record: EventRecord) -> Report:
         out = record.opt.opt is Opt.OUT
@@ -274,8 +282,3 @@ def _is_made(descriptor: WireReportDescriptor) -> bool:
     units = descriptor.units.upper()
     made = _MAKES.get(descriptor.payload_type)
     return made is not None and descriptor.historical and (not units or not made or units == made)
-
-
-def _asks(record: EventRecord) -> bool:
-    """Whether the VTN counts on anything: of a price nobody needs to opt out."""
-    return any(signal.kind not in SILENT for signal in record.event.signals)

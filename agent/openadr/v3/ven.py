@@ -71,7 +71,7 @@ class Ven3(RoundVen):
         )
         self._events.zero_is_endless = settings.version == "3.0.1"
         self._reporter = EventReporter(
-            settings, self._client, registration, self._events, history, clock
+            settings, self._client, registration, self._events, history, programs, clock
         )
         self._enrol_at_s = 0.0
         self._enrolled = settings.client_id is None
