@@ -70,7 +70,9 @@ class RoundVen(ABC):
 
     def wake(self) -> None:
         """The operator had it leave its program, come back, or register: see to that now."""
-        self._urged = self._registration.valid is None
+        self._urged = True
+        # It may have left and come back within one round: its events ended meanwhile.
+        self._missed()
         self._alarm.ring()
 
     @property

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from agent.core.event import Ending
+from agent.core.lifecycle import cancelled
 from agent.core.link import Departure
 from agent.store.registrations import Registration, ReportRequest
 from tests.clock import NOON
@@ -249,8 +250,9 @@ async def test_a_new_registration_id_is_adopted(vtn, rig):
 async def test_a_request_for_another_ven_to_register_again_is_refused(vtn, rig):
     rig.start()
     await rig.rested()
-    vtn.reply("oadrPoll", wire.request_reregistration("somebody-else"))
+    vtn.reply("oadrPoll", *[wire.request_reregistration("somebody-else")] * 10)
     await rig.turn()
+    assert vtn.count("oadrPoll") == 3  # whoever goes on so is not polled on and on
     assert vtn.count("oadrCreatePartyRegistration") == 1
     assert vtn.of("oadrResponse")[0].text("eiResponse", "responseCode") == "452"
     assert rig.ven.link().registered
@@ -543,6 +545,14 @@ def come_back(rig: Rig) -> None:
     rig.ven.wake()
 
 
+def gated(gate: asyncio.Event, body: bytes):
+    async def answer(request):
+        await gate.wait()
+        return web.Response(body=body, content_type="application/xml")
+
+    return answer
+
+
 async def test_leaving_ends_the_registration_and_everything_that_hangs_on_it(vtn, member):
     leave(member)
     told = await vtn.seen("oadrCancelPartyRegistration")
@@ -626,13 +636,7 @@ async def test_a_vtn_that_has_no_registration_to_end_is_not_told_for_ever(vtn, m
 
 async def test_what_arrives_while_we_leave_is_not_taken_in(vtn, member):
     gate = asyncio.Event()
-
-    async def late(request):
-        await gate.wait()
-        body = wire.distribute_event(wire.event("late"))
-        return web.Response(body=body, content_type="application/xml")
-
-    vtn.reply("oadrPoll", late)
+    vtn.reply("oadrPoll", gated(gate, wire.distribute_event(wire.event("late"))))
     polls = vtn.count("oadrPoll")
     member.clock.leap(member.delay_s)
     await vtn.seen("oadrPoll", polls + 1)
@@ -644,13 +648,46 @@ async def test_what_arrives_while_we_leave_is_not_taken_in(vtn, member):
     assert member.ven.link().trouble == ""
 
 
-async def test_coming_back_before_the_vtn_heard_that_we_left_goes_on_as_before(vtn, member):
-    await vtn.stop()
+async def test_coming_back_before_the_vtn_heard_that_we_left_registers_and_owes_nothing(
+    vtn, member
+):
+    vtn.reply("oadrCancelPartyRegistration", *[status(500)] * 50)
     leave(member)
-    await until(lambda: member.ven.link().left is not None)
-    await vtn.start()
-    polls = vtn.count("oadrPoll")
+    await vtn.seen("oadrCancelPartyRegistration")
+    await member.pass_time(1800, 600)
+    vtn.received.clear()
     come_back(member)
+    renewed = await vtn.seen("oadrCreatePartyRegistration")
+    assert renewed.text("registrationID") == "reg-1"
+    await vtn.seen("oadrCreatedReport")
+    await member.pass_time(12)
+    await vtn.seen("oadrUpdateReport")
+    starts = [start for m in vtn.of("oadrUpdateReport") for _, start, _, _ in m.report_data]
+    assert min(starts) >= "2026-07-01T12:30:00Z"
+    assert member.ven.link().registered
+    assert member.ven.link().trouble == ""
+
+
+async def test_coming_back_while_the_vtn_is_being_told_that_we_left_registers_at_once(vtn, member):
+    gate = asyncio.Event()
+    vtn.reply("oadrCancelPartyRegistration", gated(gate, wire.canceled_party_registration()))
+    leave(member)
+    await vtn.seen("oadrCancelPartyRegistration")
+    come_back(member)
+    gate.set()
+    await vtn.seen("oadrCreatePartyRegistration", 2)
+
+
+async def test_leaving_and_coming_back_within_one_poll_asks_for_the_events_that_ended(vtn, member):
+    gate = asyncio.Event()
+    vtn.reply("oadrPoll", gated(gate, wire.oadr_response()))
+    polls = vtn.count("oadrPoll")
+    member.clock.leap(member.delay_s)
     await vtn.seen("oadrPoll", polls + 1)
-    await until(lambda: member.ven.link().registered)
-    assert vtn.count("oadrCreatePartyRegistration") == 1
+    leave(member)
+    member.book.put(cancelled(member.record(), member.clock.now()))  # as the console does
+    come_back(member)
+    gate.set()
+    await member.turn()
+    assert member.record().ended_by is None
+    assert vtn.count("oadrCancelPartyRegistration") == 0

@@ -203,6 +203,9 @@ class Ven20b(PullVen):
     async def _take_leave(self) -> None:
         held = self._registration.current
         if held is not None and held.registration_id:
+            # Whatever the VTN hears of it: who comes back registers anew and owes nothing.
+            self._registration.lapse()
+            await self._registration.update(lambda r: replace(r, requests=()))
             await enrolment.leave(self._vtn, self._settings, held)
             await self._registration.update(enrolment.left)
 
@@ -260,7 +263,7 @@ class Ven20b(PullVen):
             case CancelPartyRegistration():
                 await self._end_registration(message, held)
             case RequestReregistration():
-                pass  # For another VEN: `Vtn` has said so.
+                return False  # For another VEN: `Vtn` has said so.
             case Unexpected(kind):
                 self._link.reject(f"a message that is none for a VEN: {kind}")
                 return False
@@ -274,6 +277,7 @@ class Ven20b(PullVen):
         held = self._registration.valid
         if held is None or not self._resync_due:
             return
+        self._resync_due = False  # what fails from here on, or is missed meanwhile, sets it again
         message = await self._vtn.ask("EiEvent", writer.request_event(held.ven_id), held.ven_id)
         match message:
             case DistributeEvent():
@@ -284,7 +288,6 @@ class Ven20b(PullVen):
                 raise WireError(f"the VTN answered a request for events with {response}")
             case _:
                 raise WireError("the VTN answered a request for events with something else")
-        self._resync_due = False
 
     async def _end_registration(self, message: CancelPartyRegistration, held: Registration) -> None:
         why = enrolment.refusal_of(message, held)
