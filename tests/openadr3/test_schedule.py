@@ -92,6 +92,30 @@ def test_a_loop_of_years_is_not_gone_through_from_its_beginning():
     assert due(1, since=NOW, most=1, event=old, repeat=-1) == [(later, [10])]
 
 
+def test_a_loop_that_repeats_a_number_of_times_ends_with_that():
+    old = {
+        "duration": "P9999Y",
+        "intervalPeriod": {"start": "1999-01-01T00:00:00Z", "duration": "PT1S"},
+    }
+    each = {"startInterval": 0, "numIntervals": 1, "repeat": 2_000_000_000}
+    assert due(1, since=NOW, most=1, event=old, **each) == [(NOW + timedelta(seconds=1), [10])]
+    assert due(1, since=NOW, event=old, **{**each, "repeat": 50_000}) == []
+
+
+def test_a_year_of_intervals_is_not_gone_through_to_find_the_next():
+    document = {
+        "id": "ev",
+        "intervalPeriod": {"start": "2027-01-01T00:00:00Z", "duration": "PT5M"},
+        "intervals": [{"id": n} for n in range(20_000)],
+    }
+    grid = grid_of(WireEvent.model_validate(document), NOW)
+    assert grid.place_at(at(0)) == 62 * 288
+    each = {"payloadType": "USAGE", "startInterval": 0, "numIntervals": 1, "repeat": -1}
+    found = next(due_reports(grid, WireReportDescriptor.model_validate(each), at(0)))
+    assert [slot.interval_id for slot in found.slots] == [62 * 288]
+    assert found.at == at(0) + timedelta(minutes=5)
+
+
 def test_implied_intervals_are_numbered_on():
     implied = {"intervals": []}
     fields = {"startInterval": 0, "numIntervals": 1, "frequency": 1, "repeat": -1}

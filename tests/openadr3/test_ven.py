@@ -253,6 +253,25 @@ async def test_an_event_that_becomes_unusable_stays_as_it_was(rig, vtn):
         assert rig.record().ended_by is None
 
 
+async def test_a_fault_of_ours_with_one_event_costs_no_other(rig, vtn, monkeypatch):
+    from agent.openadr.v3.translate import Translator
+
+    translate = Translator.translate
+
+    def faulty(self, wire, *more):
+        if wire.id == "bad":
+            raise ZeroDivisionError
+        return translate(self, wire, *more)
+
+    monkeypatch.setattr(Translator, "translate", faulty)
+    simple(vtn, 1, event_id="bad")
+    simple(vtn, 2)
+    async with rig:
+        await rig.rested()
+        assert levels(rig) == [2]
+        assert rig.ven.link().rejected == 1
+
+
 async def test_a_thousand_events_a_third_of_them_malformed(rig, vtn):
     vtn.sloppy = True
     bad = [{"intervals": 3}, {"intervalPeriod": period(duration="soon")}, {"id": None}]

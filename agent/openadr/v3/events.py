@@ -104,22 +104,28 @@ class ListReceiver(EventReceiver):
         await self._judge_all(seen, (), now)
         gone, found = await self._confirmed(missing, look_up)
         more = await asyncio.to_thread(self._look_at, found, translator, now)
-        await self._judge_all(seen | more, gone, now)
+        await self._judge_all(more, gone, now)
+        # Until now they stood for what was seen before.
+        self._seen = seen | more
 
     async def _judge_all(
         self, seen: Mapping[str, Seen], gone: Sequence[str], now: datetime
     ) -> None:
-        """Judge, store and announce."""
+        """Judge, store and announce. What was judged before as it is now is not judged again."""
         self._say_rejected(seen)
         overlay: dict[Key, EventRecord] = {}
         intakes: list[Intake] = []
         for event_id in (*gone, *seen):
-            key = (self._settings.name, event_id)
-            intake = self._judge_one(key, seen.get(event_id), now)
+            key, one = (self._settings.name, event_id), seen.get(event_id)
+            known = self._book.records.get(key)
+            as_before = one is not None and one is self._seen.get(event_id)
+            if as_before and (known is None or known.ended_by is not Ending.CANCELLED):
+                continue
+            intake = self._judge_one(key, one, now)
             if intake is not None and intake.record is not None and intake.verdict in _CHANGES:
                 overlay[key] = intake.record
                 intakes.append(intake)
-        self._seen = seen
+        self._seen = {**self._seen, **seen}
         await self._keep(overlay, intakes)
 
     def _look_at(
@@ -128,9 +134,21 @@ class ListReceiver(EventReceiver):
         """By id: what each event of a list comes to. What has not changed is as before. In a thread."""
         with uncollected():
             return dict(
-                self._look_at_one(place, document, translator, now)
+                self._look_at_alone(place, document, translator, now)
                 for place, document in enumerate(documents, start=1)
             )
+
+    def _look_at_alone(
+        self, place: int, document: Any, translator: Translator, now: datetime
+    ) -> tuple[str, Seen]:
+        """So that even a fault of ours costs none of its neighbours."""
+        try:
+            return self._look_at_one(place, document, translator, now)
+        except Exception as error:
+            event_id = _id_in(document) or f"#{place}"
+            why = f"{type(error).__name__} in this VEN"
+            log.exception("VEN %s: event %s: %s", self._settings.name, quote(event_id), why)
+            return event_id, Seen(b"", RejectedObject("event", event_id, "", why))
 
     def _look_at_one(
         self, place: int, document: Any, translator: Translator, now: datetime
@@ -251,7 +269,7 @@ def _stamp(wire: WireEvent) -> int:
 
 
 def _id_in(document: Any) -> str:
-    return str(document.get("id")) if isinstance(document, dict) else ""
+    return str(document.get("id") or "") if isinstance(document, dict) else ""
 
 
 def _program_in(document: Any) -> str:

@@ -24,7 +24,7 @@ from agent.openadr.v3.client import Client
 from agent.openadr.v3.dialect import Report, ReportInterval
 from agent.openadr.v3.events import ListReceiver, ReportAsk
 from agent.openadr.v3.http import StatusError
-from agent.openadr.v3.schedule import Due, Slot, due_reports
+from agent.openadr.v3.schedule import Due, Grid, Slot, due_reports
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireReportDescriptor
 from agent.openadr.v20b.messages import quote
@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 AGGREGATED = "AGGREGATED_REPORT"
 SETTLE = timedelta(seconds=2)
 """How long after an interval its last samples may still be written."""
+MOST = 100_000
+"""Reports looked through for the one that was due last."""
 MOST_AT_ONCE = 20
 """Reports sent for one request in one round."""
 _MAKES = {"USAGE": "KWH", "DEMAND": "KW", "READING": "KW", "OPERATING_STATE": ""}
@@ -267,15 +269,23 @@ def _first(
     """A request as it is first heard of: of what was due before, only the last is sent (User Guide 7.5)."""
     through = now
     if ask.grid is not None and _is_made(descriptor):
-        past = [
-            due.at
-            for due in islice(due_reports(ask.grid, descriptor, now - KEEP), 100_000)
-            if due.at <= now
-        ]
-        through = past[-1] - _TICK if past else now
+        for due in islice(
+            due_reports(ask.grid, descriptor, now - _back(ask.grid, descriptor)), MOST
+        ):
+            if due.at > now:
+                break
+            through = due.at - _TICK
     return ReportRequest(
         request_id, descriptor.payload_type, (), timedelta(0), timedelta(0), through
     )
+
+
+def _back(grid: Grid, descriptor: WireReportDescriptor) -> timedelta:
+    """How long ago the last report may have been due, as far as there are samples."""
+    if grid.loop is None:
+        return KEEP
+    turns = 2 + max(1, descriptor.num_intervals, descriptor.frequency)
+    return min(KEEP, grid.loop * min(turns, 100_000))
 
 
 def _is_made(descriptor: WireReportDescriptor) -> bool:

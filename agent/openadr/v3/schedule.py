@@ -10,10 +10,11 @@ disagree with each other. For what is past (`historical`):
 * `repeat` is how many reports there are at most; -1: until the last interval.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import count, islice
+from itertools import pairwise
 
 from agent.openadr.v3.course import Course, course_of, period_of
 from agent.openadr.v3.wire import WireEvent, WireReportDescriptor
@@ -40,35 +41,41 @@ class Grid:
     ends_at: datetime | None
     implied: bool = False
     """Whether there is but a length, and no interval of the event's."""
+    in_order: bool = False
+    """Whether each slot ends after the one before it."""
 
-    def slots(self, turn: int) -> Iterator[Slot]:
-        """The slots of one turn, cut at the event's end; none once that is over."""
+    def slots(self, turn: int, skipped: int = 0) -> Iterator[Slot]:
+        """The slots of one turn but for the first few, cut at the event's end; none once that is over.
+
+        An implied slot goes by its turn: nobody gave it an id.
+        """
         offset = timedelta(0) if self.loop is None else self.loop * turn
-        for slot in self.first if turn == 0 or self.loop is not None else ():
+        for place in range(skipped, len(self.first)):
+            slot = self.first[place]
             start, end = slot.start + offset, slot.end + offset
             if self.ends_at is not None:
                 end = min(end, self.ends_at)
             if start < end:
-                yield Slot(slot.interval_id, start, end)
+                yield Slot(turn if self.implied else slot.interval_id, start, end)
 
     def slots_from(self, place: int) -> Iterator[Slot]:
-        """Every slot from one place on, counted over all turns; without end where the loop has none.
-
-        An implied slot goes by its place: nobody gave it an id.
-        """
+        """Every slot from one place on, counted over all turns; without end where the loop has none."""
         turn, skipped = divmod(place, len(self.first))
-        for turned in count(turn):
-            slots = tuple(self.slots(turned))
-            if not slots:
+        while True:
+            found = False
+            for slot in self.slots(turn, skipped):
+                found = True
+                yield slot
+            if self.loop is None or not found:
                 return
-            if self.implied:
-                slots = (replace(slots[0], interval_id=turned),)
-            yield from slots[skipped:]
-            skipped = 0
+            turn, skipped = turn + 1, 0
 
-    def turn_at(self, at: datetime) -> int:
-        """The turn that `at` lies in, from 0."""
-        return 0 if self.loop is None else max(0, (at - self.first[0].start) // self.loop)
+    def place_at(self, at: datetime) -> int:
+        """A place, counted over all turns, before which every slot is over at `at`."""
+        if self.loop is not None:
+            turn = max(0, (at - self.first[0].start) // self.loop - 1)
+            return turn * len(self.first)
+        return bisect_right(self.first, at, key=lambda slot: slot.end) if self.in_order else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,52 +100,57 @@ def grid_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) ->
     slots = () if course is None else tuple(_slots(wire, course))
     if course is None or not slots:
         return None
-    return Grid(slots, course.loop, course.ends_at)
+    in_order = all(one.end <= following.end for one, following in pairwise(slots))
+    return Grid(slots, course.loop, course.ends_at, in_order=in_order)
 
 
 def due_reports(grid: Grid, descriptor: WireReportDescriptor, since: datetime) -> Iterator[Due]:
     """The reports on what is past that are due after `since`, in order; without end for a loop without."""
-    if descriptor.repeat < 0:
-        reports = _reports(grid, descriptor, max(0, grid.turn_at(since) - 1))
-    else:
-        reports = islice(_reports(grid, descriptor, 0), max(1, descriptor.repeat))
-    return (due for due in reports if due.at > since)
+    most = max(1, descriptor.repeat) if descriptor.repeat >= 0 else None
+    for number, due in _reports(grid, descriptor, grid.place_at(since)):
+        if most is not None and number >= most:
+            return
+        if due.at > since:
+            yield due
 
 
-def _reports(grid: Grid, descriptor: WireReportDescriptor, turn: int) -> Iterator[Due]:
-    """All reports whose intervals lie in a turn from `turn` on, and maybe some before."""
+def _reports(grid: Grid, descriptor: WireReportDescriptor, place: int) -> Iterator[tuple[int, Due]]:
+    """The reports with their number, from 0: all whose last interval is at `place` or after it, and maybe
+    some before.
+    """
     length = min(descriptor.num_intervals, MOST_SLOTS)
     if length <= 0:
-        yield from _turns(grid, turn)
+        yield from _turns(grid, place // len(grid.first))
         return
     start = descriptor.start_interval
     if start < 0:
         # "The end of the last interval" is where the report ends.
         slots = tuple(grid.slots(0))[-length:]
-        yield from ([_due(slots)] if slots else [])
+        yield from ([(0, _due(slots))] if slots else [])
         return
     step = descriptor.frequency if descriptor.frequency > 0 else length
     first = start - length + 1 if start - length + 1 >= 0 else start
-    skipped = max(0, (turn * len(grid.first) - first - length) // step)
+    number = max(0, (place - first - length) // step)
     window: list[Slot] = []
-    for place, slot in enumerate(grid.slots_from(first + skipped * step)):
+    for passed, slot in enumerate(grid.slots_from(first + number * step)):
         # Where reports are further apart than they are long, what lies between is in none.
-        if step <= length or place % step < length:
+        if step <= length or passed % step < length:
             window.append(slot)
         if len(window) == length:
-            yield _due(window)
+            yield number, _due(window)
+            number += 1
             window = window[step:]
     if window and step >= length:
-        yield _due(window)
+        yield number, _due(window)
 
 
-def _turns(grid: Grid, turn: int) -> Iterator[Due]:
+def _turns(grid: Grid, turn: int) -> Iterator[tuple[int, Due]]:
     """One report on all intervals, for each turn of a loop."""
-    for turned in count(turn):
-        slots = tuple(grid.slots(turned))
-        if not slots:
+    while slots := tuple(grid.slots(turn)):
+        yield turn, _due(slots)
+        if grid.loop is None:
             return
-        yield _due([replace(slots[0], interval_id=turned)] if grid.implied else slots)
+        turn += 1
 
 
 def _due(slots: Sequence[Slot]) -> Due:
