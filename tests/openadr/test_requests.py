@@ -238,6 +238,40 @@ def test_the_same_request_again_goes_on_where_it_was():
     assert [r.sent_through for r in again.requests] == [NOON + s(50)]
 
 
+def test_the_same_request_again_may_end_otherwise():
+    """Also one that was to end with a last report: it was asked for again."""
+    held = requests.adopt(NOTHING, taken(wanted()), NOON)
+    hour = wanted(starts_at=NOON, duration=s(3600))
+    held = requests.adopt(held, taken(hour), NOON)
+    assert [r.ends_at for r in held.requests] == [NOON + s(3600)]
+    held = requests.ended(held, ["rr-1"], NOON + s(5))
+    held = requests.adopt(held, taken(wanted()), NOON + s(5))
+    assert [(r.sent_through, r.ends_at) for r in held.requests] == [(NOON, None)]
+
+
+@pytest.mark.parametrize("dormant", [True, False])
+@pytest.mark.parametrize("granularity_s", [1, 5])
+def test_a_request_goes_on_from_none_that_has_not_begun(dormant, granularity_s):
+    """Or that was reported through times that were none: the clock has been set back since."""
+    ahead = ReportRequest("rr-1", "usage", ("site-power",), s(1), s(10), NOON + s(86_400))
+    held = NOTHING.with_request(replace(ahead, dormant=dormant))
+    held = requests.adopt(held, taken(wanted(granularity_s)), NOON)
+    assert [(r.sent_through, r.dormant) for r in held.requests] == [(NOON, False)]
+
+
+def test_a_vtn_whose_clock_is_a_little_ahead_asks_from_now_on():
+    """So that what was missed meanwhile is not left out."""
+    old = ReportRequest("old", "usage", ("site-power",), s(1), s(10), NOON, dormant=True)
+    now = NOON + s(500)
+    wire = wanted(starts_at=now + s(5))
+    held = requests.adopt(NOTHING.with_request(old), taken(wire, now), now)
+    assert [r.sent_through for r in held.requests] == [NOON]
+
+
+def test_a_data_point_that_is_asked_for_twice_is_reported_once():
+    assert taken(wanted(r_ids=("site-power", "site-power"))).r_ids == ("site-power",)
+
+
 def test_the_same_report_asked_for_twice_is_two_and_both_go_on_later():
     """Also where the VTN asks for only one of them at first."""
     first, second = taken(wanted(request_id="a")), taken(wanted(request_id="b"))

@@ -21,6 +21,8 @@ SETTLE = timedelta(seconds=1)
 """How long after an instant its sample is usually on disk."""
 LATEST = timedelta(seconds=10)
 """What a report of one value averages over when nothing says."""
+SKEW = timedelta(minutes=1)
+"""How much later than our clock says still is now, by a VTN's clock or by ours before it was set."""
 MAX_REQUESTS = 64
 MAX_DATA = 600
 """Data points in one message."""
@@ -48,7 +50,7 @@ def judge(
     request = ReportRequest(
         request_id=wire.request_id,
         specifier_id=wire.specifier_id,
-        r_ids=wire.r_ids or offer.r_ids,
+        r_ids=tuple(dict.fromkeys(wire.r_ids)) or offer.r_ids,
         granularity=granularity,
         back_duration=wire.back_duration,
         sent_through=now,
@@ -64,28 +66,26 @@ def adopt(registration: Registration, request: ReportRequest, now: datetime) -> 
     """The registration with a new request, which goes on where an earlier one of its kind got to.
 
     That is the same request sent again, or a dormant one for the same report. One that is to begin
-    later begins then.
+    later begins then. Where an earlier one has not begun, or got ahead of a clock that was set back
+    since, there is nothing to go on from.
     """
     same = next((r for r in registration.requests if r.request_id == request.request_id), None)
-    if (
-        same is not None
-        and not same.dormant
-        and request.back_duration
-        and _asks_same(same, request)
-    ):
-        return registration
     alike = [
         r for r in registration.requests if r.dormant and r.specifier_id == request.specifier_id
     ]
     alike.sort(key=lambda r: (r.granularity != request.granularity, not _asks_same(r, request)))
     earlier = same or next(iter(alike), None)
-    if earlier is None or not request.back_duration or request.sent_through > now:
+    if earlier is None or not request.back_duration or request.sent_through > now + SKEW:
         return registration.with_request(request)
+    registration = registration.without_request(earlier.request_id)
+    if earlier.sent_through > now + SKEW:
+        return registration.with_request(request)
+    if not earlier.dormant and _asks_same(earlier, request):
+        return registration.with_request(replace(earlier, ends_at=request.ends_at))
     cursor = earlier.sent_through
     if earlier.granularity != request.granularity:
         cursor = floor(cursor, grain_of(request))
-    adopted = replace(request, sent_through=cursor)
-    return registration.without_request(earlier.request_id).with_request(adopted)
+    return registration.with_request(replace(request, sent_through=cursor))
 
 
 def grain_of(request: ReportRequest) -> timedelta:
