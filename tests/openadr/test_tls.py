@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from agent.errors import ConfigError, UnreachableError
+from agent.openadr.v20b.credentials import Credentials
 from agent.openadr.v20b.http import HttpTransport
 from agent.openadr.v20b.standing import LinkKeeper
 from agent.tls import expiry_of, fingerprint_of
@@ -180,6 +181,29 @@ async def test_files_that_change_are_read_anew_and_faulty_ones_are_not_used(
         await shows(second)
         assert link.link.trouble == ""
         await transport.close()
+
+
+def test_files_that_could_not_be_read_are_tried_again_though_they_look_the_same(tmp_path):
+    """As when the agent is granted the right to read them: neither time nor size tell."""
+    file = tmp_path / "ven.key"
+    file.write_text("old")
+    readable = True
+
+    def make() -> str:
+        if not readable:
+            raise ConfigError("key cannot be read: Permission denied")
+        return file.read_text()
+
+    link = LinkKeeper("ven", "https://vtn", FakeClock())
+    credentials = Credentials("TLS certificate", [file], make, link)
+    readable = False
+    assert credentials.current() == "old"
+    file.write_text("a new one")
+    assert credentials.current() == "old"
+    assert "Permission denied; what was read before stays in use" in link.link.trouble
+    readable = True
+    assert credentials.current() == "a new one"
+    assert link.link.trouble == ""
 
 
 @pytest.mark.parametrize("kind", KINDS)

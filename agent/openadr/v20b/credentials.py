@@ -25,19 +25,21 @@ class Credentials(Generic[Made]):
         self._make = make
         self._link = link
         # Looked at before they are read: what changes meanwhile is read again.
-        self._seen = self._look()
+        self._seen: object = self._look()
         self._made = make()
 
     def current(self) -> Made:
         """As the files are now, or as they last could be used."""
         seen = self._look()
         if seen != self._seen:
-            self._seen = seen
             try:
                 self._made = self._make()
             except ConfigError as error:
+                # Tried each time: a right that is granted to read a file does not show on its times.
+                self._seen = None
                 self._link.trouble(self._name, f"{error}; what was read before stays in use")
             else:
+                self._seen = seen
                 self._link.clear(self._name)
                 log.info("VEN %s: read its %s anew", self._link.link.ven, self._name)
         return self._made

@@ -98,10 +98,12 @@ def read_seal(settings: Ven20bSettings) -> Seal:
     whose = f"ven {settings.name}: "
     try:
         chain = tuple(x509.load_pem_x509_certificates(cert.read_bytes()))
+        public = chain[0].public_key()
     except OSError as error:
         raise ConfigError(f"{whose}cert {cert} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{whose}cert {cert} holds no certificate (PEM)") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        said = "holds no certificate (PEM) that can be used"
+        raise ConfigError(f"{whose}cert {cert} {said}") from error
     try:
         private = load_pem_private_key(key.read_bytes(), None)
     except OSError as error:
@@ -109,7 +111,7 @@ def read_seal(settings: Ven20bSettings) -> Seal:
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         said = "holds no private key that can be used (PEM, not encrypted)"
         raise ConfigError(f"{whose}key {key} {said}") from error
-    if private.public_key() != chain[0].public_key():
+    if private.public_key() != public:
         raise ConfigError(f"{whose}key {key} is not that of the certificate in {cert}")
     if not isinstance(private, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{whose}key {key} is neither an RSA nor an ECC key, as signatures need")
