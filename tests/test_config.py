@@ -213,6 +213,16 @@ def test_a_fault_in_a_table_of_another_kind_is_told_alike(key, value, expected):
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("of_tls", [{"cert": "c", "key": "k"}, {"ca": "a"}, {"vtn_host": "h"}])
+def test_what_is_meant_for_tls_is_a_fault_without_it(of_tls):
+    """Else what was meant to be secret would go in the clear for want of one letter."""
+    for table in ({**EXAMPLE["ven"][0], **of_tls}, {**AGGREGATOR, **of_tls}):
+        plain = table["vtn_url"].replace("https:", "http:")
+        said = faults({**EXAMPLE, "ven": [{**table, "vtn_url": plain}]})
+        key = next(iter(of_tls))
+        assert said.endswith(f"ven[0]: {key} is for TLS, for which vtn_url must begin with https:")
+
+
 def test_the_examples_aggregator_is_valid():
     text = files("agent").joinpath("example.toml").read_text()
     block = text[text.index("# [[ven]]") :].split("\n\n")[0]

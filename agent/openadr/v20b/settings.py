@@ -72,6 +72,17 @@ class VenSettings(BaseModel):
             raise ValueError("cert and key go together")
         return self
 
+    @model_validator(mode="after")
+    def _is_not_in_the_clear_by_mistake(self) -> Self:
+        if urlsplit(self.vtn_url).scheme != "https":
+            for key in (key for key in self._keys_of_tls() if getattr(self, key)):
+                raise ValueError(f"{key} is for TLS, for which vtn_url must begin with https:")
+        return self
+
+    def _keys_of_tls(self) -> tuple[str, ...]:
+        """Settings that mean nothing without TLS."""
+        return "cert", "ca", "vtn_host"
+
     @classmethod
     def example_url(cls) -> str:
         """What `vtn_url` looks like in this profile."""
@@ -139,6 +150,9 @@ class Ven20bSettings(VenSettings):
         if self.gpus_resource == self.resource:
             raise ValueError("gpus_resource must not be what resource is")
         return self
+
+    def _keys_of_tls(self) -> tuple[str, ...]:
+        return ("ca", "vtn_host") if self.sign else super()._keys_of_tls()
 
     @classmethod
     def example_url(cls) -> str:
