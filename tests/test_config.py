@@ -148,6 +148,8 @@ def test_the_example_shows_every_key():
         ("jobs.0.job.0.pid_file", "/run/x.pid", "jobs[0].job[0]"),
         ("meter.pue", 0.5, "meter.pue"),
         ("ven.0.vtn_url", "vtn.example", "ven[0].vtn_url: must be like"),
+        ("ven.0.vtn_url", "https://vtn.example:84443/2.0b", "ven[0].vtn_url: must be like"),
+        ("ven.0.vtn_url", "https://vtn.example:https/2.0b", "ven[0].vtn_url: must be like"),
         ("ven.0.cert", "/nowhere/ven.crt", "ven[0]"),
         ("web.listen", "0.0.0.0:9430", "web: listening on 0.0.0.0:9430 is open to the network"),
         ("web.listen", "localhost", "web.listen"),

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
@@ -38,6 +39,10 @@ class Certificate:
 def parse_certificate(der: bytes) -> Certificate:
     """What a DER certificate says. Raises `ValueError`."""
     parsed = x509.load_der_x509_certificate(der)
+    try:
+        public = parsed.public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError(str(error)) from error
     sha256 = fingerprint_of(der)
     return Certificate(
         subject=_name(parsed.subject),
@@ -47,7 +52,7 @@ def parse_certificate(der: bytes) -> Certificate:
         names=_hosts(parsed),
         fingerprint=sha256[-FINGERPRINT_LENGTH:],
         sha256=sha256,
-        key=parsed.public_key().public_bytes(
+        key=public.public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         ),
     )
@@ -64,7 +69,7 @@ def read_certificate(file: Path) -> Certificate:
     try:
         return parse_certificate(ssl.PEM_cert_to_DER_cert(first.decode("ascii")))
     except ValueError as error:
-        raise CommandError(f"{file} holds no certificate (PEM)") from error
+        raise CommandError(f"{file} holds no certificate (PEM) that can be used") from error
 
 
 def certifies(certificate: Certificate, key: Path) -> bool:
@@ -84,7 +89,6 @@ def _name(name: x509.Name) -> str:
 
 
 def _hosts(parsed: x509.Certificate) -> tuple[str, ...]:
-
     try:
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):

@@ -168,3 +168,10 @@ def test_what_is_no_certificate(tmp_path, text):
     file.write_text(text)
     with pytest.raises(CommandError, match="holds no certificate"):
         read_certificate(file)
+
+
+def test_a_certificate_of_a_kind_that_nobody_knows(tmp_path):
+    pair = Authority(tmp_path).issue("ven")
+    pair.cert.write_bytes(pair.of_unknown_kind)
+    with pytest.raises(CommandError, match="holds no certificate"):
+        read_certificate(pair.cert)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,13 @@ class Pair:
     def fingerprint(self) -> str:
         """As OpenADR has it: the last ten bytes of the certificate's SHA-256."""
         return self.certificate.fingerprint(hashes.SHA256())[-10:].hex(":").upper()
+
+    @property
+    def of_unknown_kind(self) -> bytes:
+        """The certificate of an RSA key, saying that the key is of a kind that nobody knows."""
+        rsa_oid = bytes.fromhex("06092a864886f70d010101")
+        der = self.certificate.public_bytes(serialization.Encoding.DER)
+        return ssl.DER_cert_to_PEM_cert(der.replace(rsa_oid, rsa_oid[:-1] + b"c")).encode()
 
     @property
     def files(self) -> dict[str, Path]:

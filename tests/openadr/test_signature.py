@@ -1,7 +1,6 @@
 """XML signatures: what is read is exactly what the VTN signed, once, or nothing is."""
 
 import datetime as dt
-import ssl
 import subprocess
 import sys
 
@@ -344,10 +343,8 @@ def test_keys_that_cannot_sign_are_a_fault_of_the_configuration(authority, tmp_p
     empty = tmp_path / "empty.pem"
     empty.touch()
     weak = authority.issue("weak", "rsa-1024")
-    odd, der = tmp_path / "odd.pem", bytearray(ssl.PEM_cert_to_DER_cert(ven.cert.read_text()))
-    rsa_oid = bytes.fromhex("06092a864886f70d010101")  # of what kind its key is
-    der[der.index(rsa_oid) + len(rsa_oid) - 1] = 99
-    odd.write_text(ssl.DER_cert_to_PEM_cert(bytes(der)))
+    odd = tmp_path / "odd.pem"
+    odd.write_bytes(ven.of_unknown_kind)
     for files, why in (
         ({"cert": odd, "key": ven.key}, "holds no certificate \\(PEM\\) that can be used"),
         ({"cert": empty, "key": ven.key}, "holds no certificate"),

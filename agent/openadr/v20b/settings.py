@@ -61,8 +61,12 @@ class VenSettings(BaseModel):
     @field_validator("vtn_url")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is none
+            usable = False
+        if not usable or "?" in url:
             raise ValueError(f"must be like {cls.example_url()}")
         return url.rstrip("/")
 
