@@ -24,6 +24,7 @@ class FakeClock:
     """An `agent.clock.Clock` whose time passes in leaps."""
 
     def __init__(self, at: datetime = NOON) -> None:
+        self.boot_id = "boot"
         self.witnessed: list[datetime] = []
         self._at = at
         self._boot_s = 10_000.0
@@ -31,7 +32,7 @@ class FakeClock:
         self._changed = asyncio.Event()
 
     def instant(self) -> Instant:
-        return Instant(self._at, "boot", self._boot_s)
+        return Instant(self._at, self.boot_id, self._boot_s)
 
     def now(self) -> datetime:
         return self._at

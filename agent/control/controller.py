@@ -120,6 +120,7 @@ class Controller:
             contacts=self._keeper.contacts({link.ven: link.last_contact for link in links}),
             stopped_at=None if stop is None else stop.since,
             jobs_listed=jobs_listed,
+            limits_void=frozenset(link.ven for link in links if link.limits_void),
         )
         decision = decide(self._memory, inputs, self._programs, self._policy)
         report = await self._actuator.execute(decision.actions, decision.observed, now)

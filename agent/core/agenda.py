@@ -5,7 +5,7 @@ and its baseline is frozen when it begins to act.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -49,6 +49,8 @@ class Inputs:
     stopped_at: datetime | None = None
     """Since when the operator's local stop is in force."""
     jobs_listed: bool = True
+    limits_void: Collection[str] = ()
+    """The VENs whose import limits do not count, after a power outage (`Link.limits_void`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def _timeline(
         # Nothing new is set then: only what is on its way back still counts.
         return Timeline(tuple(o for o in obligations if o.source.kind is SourceKind.EVENT))
     own = standing_limit("largest import", policy.max_import_w, SITE_MARGIN)
-    standing = standing_obligations(records.values(), programs, inputs.now.at)
+    standing = standing_obligations(records.values(), programs, inputs.now.at, inputs.limits_void)
     return Timeline((*obligations, *standing, own))
 
 

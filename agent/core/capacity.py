@@ -2,7 +2,9 @@
 
 Of one VEN's standing events, a limit counts wherever there is one, and else the subscription with what
 is reserved on top of it (OpenADR 3 User Guide 8.10). So when the limits a VTN announced are exhausted,
-because it is lost or has no more to say, the subscription is what is left. Of one program's limits in
+because it is lost or has no more to say, the subscription is what is left; and after a power outage it
+counts alone until the VTN has listed its limits again. Where there is no subscription to go back to,
+the limit stays: nothing is let go because something is not known. Of one program's limits in
 force the most urgent counts (event priority), of equally urgent ones the lowest; of several programs'
 the lowest.
 
@@ -11,7 +13,7 @@ to rebound from.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -71,15 +73,17 @@ class Connection:
     """The standing limits that one VEN received, looked up at any time."""
 
     lines: tuple[_Line, ...]
+    limits_void: bool = False
+    """Whether limits give way to a subscription, as after a power outage."""
 
     def limit_at(self, at: datetime) -> tuple[float, EventRecord] | None:
         """The limit in force, W, and the event it comes from; None when there is none."""
         limit = self._lowest(SignalKind.LIMIT, at)
-        if limit is not None:
+        if limit is not None and not self.limits_void:
             return limit
         subscription = self._lowest(SignalKind.SUBSCRIPTION, at)
         if subscription is None:
-            return None
+            return limit
         subscribed_w, record = subscription
         reserved = (line.value_at(at) for line in self.lines if line.kind is SignalKind.RESERVATION)
         return subscribed_w + sum(value for value in reserved if value is not None), record
@@ -104,22 +108,31 @@ class Connection:
         return [*near, *sorted(edges - set(near))[:1]]
 
 
-def connections_of(records: Iterable[EventRecord]) -> Mapping[str, Connection]:
-    """By VEN: its standing events that the site takes part in."""
+def connections_of(
+    records: Iterable[EventRecord], void: Collection[str] = ()
+) -> Mapping[str, Connection]:
+    """By VEN: its standing events that the site takes part in. `void`: VENs whose limits give way to
+    their subscription.
+    """
     lines: dict[str, list[_Line]] = {}
     for record in records:
         if record.event.standing and record.opt.opt is Opt.IN:
             lines.setdefault(record.event.ven, []).extend(
                 _Line(record, signal.kind, signal.intervals) for signal in record.event.signals
             )
-    return {ven: Connection(tuple(of_ven)) for ven, of_ven in lines.items()}
+    return {ven: Connection(tuple(of_ven), ven in void) for ven, of_ven in lines.items()}
 
 
 def standing_obligations(
-    records: Iterable[EventRecord], programs: tuple[Program, ...], at: datetime
+    records: Iterable[EventRecord],
+    programs: tuple[Program, ...],
+    at: datetime,
+    void: Collection[str] = (),
 ) -> Iterator[Obligation]:
-    """What the standing limits come to from `at` on, for a day: one obligation for each event that binds."""
-    for connection in connections_of(records).values():
+    """What the standing limits come to from `at` on, for a day: one obligation for each event that binds.
+    `void`: see `connections_of`.
+    """
+    for connection in connections_of(records, void).values():
         found: dict[Key, tuple[EventRecord, list[Segment]]] = {}
         edges = [at, *connection.changes(at, at + AHEAD)]
         # The last edge begins what is not known yet, where it lies beyond the day.

@@ -55,6 +55,7 @@ def problems_of(decision: Decision, inputs: Inputs, policy: Policy) -> Iterator[
         ):
             text = f"{entry.key} is paused by us but no longer listed: put it back into [[jobs]]"
             yield Problem(f"unlisted/{entry.key}", Severity.WARNING, text)
+    yield from _void_limits(inputs)
     if plan.shortfall_w > 0 and plan.ceiling is not None:
         why = "; ".join(plan.short_because)
         text = f"{plan.shortfall_w / 1000:.3g} kW short of {plan.ceiling.source}: {why}"
@@ -63,6 +64,24 @@ def problems_of(decision: Decision, inputs: Inputs, policy: Policy) -> Iterator[
         yield Problem(
             "governor", Severity.WARNING, f"local governor: {decision.memory.governor.note}"
         )
+
+
+def _void_limits(inputs: Inputs) -> Iterator[Problem]:
+    """That limits we know of do not count."""
+    at = inputs.now.at
+    for ven in inputs.limits_void:
+        if any(
+            key[0] == ven
+            and record.event.limits
+            and record.ended_at is None
+            and not record.is_past(at)
+            for key, record in inputs.records.items()
+        ):
+            text = (
+                f"the host has started anew, after a power outage for all we know: the import limits of "
+                f"VEN {ven} give way to its subscription until its VTN lists them again"
+            )
+            yield Problem(f"limits/{ven}", Severity.WARNING, text)
 
 
 def link_problems(links: tuple[Link, ...], now: datetime) -> Iterator[Problem]:

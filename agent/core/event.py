@@ -120,6 +120,11 @@ class Event:
         return bool(asking) and asking <= STANDING
 
     @property
+    def limits(self) -> bool:
+        """Whether it tells of an import limit of the connection that may change from hour to hour."""
+        return any(signal.kind is SignalKind.LIMIT for signal in self.signals)
+
+    @property
     def understood(self) -> bool:
         """Whether any of its signals is of a kind that is known here."""
         return any(signal.kind is not SignalKind.OTHER for signal in self.signals)

@@ -38,5 +38,8 @@ class Link:
     """When the first of our own certificates does; None without one."""
     vtn_certificate_expires: datetime | None = None
     """When the one that the VTN last showed does; None before it showed one."""
+    limits_void: bool = False
+    """That the host started anew since the VTN last listed its events: for all we know the power was out,
+    and no import limit counts until it has listed them again."""
     left: Departure | None = None
     """That it left, by the operator's will; None while it belongs to its program."""

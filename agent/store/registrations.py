@@ -81,6 +81,8 @@ class Registration:
     """The last acknowledged answer on each event."""
     opts: tuple[SentOpt, ...] = ()
     """Opts that stand at the VTN, or are on their way there or back."""
+    listed_boot: str = ""
+    """In which boot of the host the VTN's events were last listed; empty: not known."""
 
     def with_request(self, request: ReportRequest) -> "Registration":
         """With one report request added, or replaced where its id is known."""

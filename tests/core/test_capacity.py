@@ -6,9 +6,12 @@ import pytest
 
 from agent.core.agenda import Inputs, agenda_of
 from agent.core.capacity import AHEAD, connections_of, standing_obligations
+from agent.core.decide import decide
+from agent.core.diagnosis import problems_of
 from agent.core.event import Interval, Opt, OptDecision, Signal, SignalKind
 from agent.core.intake import receive
 from agent.core.lifecycle import cancelled
+from agent.core.memory import Memory
 from agent.core.policy import Blackout
 from agent.core.program import BlindRule
 from agent.core.timeline import SourceKind, Timeline
@@ -180,3 +183,43 @@ def test_a_local_stop_overrides_the_limit_as_everything():
 def test_a_shifted_limit_is_shifted():
     late = replace(standing(LIMIT, (600, 5_000)), start_shift=s(30))
     assert limits(late, seconds=(29, 30, 629, 630)) == [None, 5_000, 5_000, None]
+
+
+def test_after_a_power_outage_limits_give_way_to_the_subscription_until_they_are_listed_again():
+    schedule = standing(LIMIT, (600, 9_000), (600, 3_000))
+    subscribed = standing(SUBSCRIPTION, (0, 5_000))
+    reserved = standing(RESERVATION, (60, 500))
+    records = [schedule, subscribed, reserved]
+    for void, expected in ((("ven",), [5_500, 5_000, 5_000]), (("other",), [9_000, 9_000, 3_000])):
+        timeline = Timeline(tuple(standing_obligations(records, (PROGRAM,), NOON, void)))
+        found = [timeline.ceiling_at(at(t)) for t in (0, 60, 600)]
+        assert [one.limit_w for one in found if one] == expected
+
+
+def test_a_limit_without_a_subscription_to_go_back_to_outlasts_a_power_outage():
+    subscribed = standing(SUBSCRIPTION, (600, 5_000), start=600)
+    records = [standing(LIMIT, (1800, 9_000)), subscribed]
+    timeline = Timeline(tuple(standing_obligations(records, (PROGRAM,), NOON, ("ven",))))
+    found = [timeline.ceiling_at(at(t)) for t in (0, 600, 1200)]
+    assert [one.limit_w for one in found if one] == [9_000, 5_000, 9_000]
+
+
+def test_limits_that_do_not_count_are_a_problem_while_there_are_any():
+    def problems(*known):
+        inputs = Inputs(
+            instant(),
+            snapshot([gpu()]),
+            {one.key: one for one in known},
+            (),
+            (),
+            {},
+            limits_void=("ven",),
+        )
+        found = decide(Memory(), inputs, (PROGRAM,), POLICY)
+        return [p.text for p in problems_of(found, inputs, POLICY) if p.key == "limits/ven"]
+
+    subscribed = standing(SUBSCRIPTION, (0, 5_000))
+    past = standing(LIMIT, (600, 9_000), start=-600)
+    assert problems(subscribed, past) == []
+    [text] = problems(subscribed, standing(LIMIT, (600, 9_000)))
+    assert "the import limits of VEN ven give way to its subscription" in text

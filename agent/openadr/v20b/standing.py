@@ -78,6 +78,10 @@ class LinkKeeper:
         self._link = replace(self._link, registered=False)
         self.trouble("registration", f"not registered: {why}")
 
+    def limits(self, *, void: bool) -> None:
+        """Whether the import limits that were known at the start count no more (`Link.limits_void`)."""
+        self._link = replace(self._link, limits_void=void)
+
     def certificate(self, use: Use, expires: datetime | None) -> None:
         """Until when our certificate for some use is valid, as far as that is known."""
         self._certificates[use] = expires

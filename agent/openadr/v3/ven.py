@@ -64,6 +64,10 @@ class Ven3(RoundVen):
         )
         registration.current = _standing_of(settings, registration.current)
         super().__init__(settings, link, registration, clock, rng)
+        # What tells a power outage from a restart of ours; a reboot for other reasons looks the same.
+        self._boot_id = clock.instant().boot_id
+        listed_boot = registration.current.listed_boot
+        link.limits(void=bool(listed_boot and self._boot_id) and listed_boot != self._boot_id)
         self._settings = settings
         self._client = Client(settings, clock, link)
         self._events = ListReceiver(
@@ -104,6 +108,8 @@ class Ven3(RoundVen):
         self._rejected = frozenset(rejected)
         await self._enrol()
         await self._events.take(events, programs, self._client.event)
+        await self._registration.update(lambda held: replace(held, listed_boot=self._boot_id))
+        self._link.limits(void=False)
 
     async def _settle(self) -> None:
         await self._reporter.tell_opts()
