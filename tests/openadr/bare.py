@@ -22,7 +22,7 @@ class Client:
     """Posts to a server as a VEN would."""
 
     port: int
-    tls: ssl.SSLContext | None
+    tls: ssl.SSLContext | None = None
 
     async def post(self, clock=None, body=b"<x/>", host="127.0.0.1", **changes):
         scheme = "https" if self.tls else "http"

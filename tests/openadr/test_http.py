@@ -1,6 +1,7 @@
 """The transport: everything bounded, every failure one sentence."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
 
@@ -12,7 +13,7 @@ from agent.errors import UnreachableError, WireError
 from agent.openadr.v20b.http import BusyError
 from agent.openadr.v20b.settings import Ven20bSettings
 from tests.clock import NOON, FakeClock
-from tests.openadr.bare import Server
+from tests.openadr.bare import Client, Server
 from tests.openadr.vtn import PREFIX
 
 pytestmark = pytest.mark.openadr2
@@ -141,6 +142,43 @@ async def test_a_compressed_answer_is_refused():
     async with Server(handler) as server:
         with pytest.raises(WireError, match="compressed"):
             await server.post()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"HTTP/1.1 200\r\nContent-Length: -1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\n<y/>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<y/>",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n<y/>",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\nZ\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 4\r\n\r\n<y/>",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 50_000 + b"\r\n",
+        b"HTTP/1.1 999 \x1b[31mno\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000,
+        b"HTTP/9.9 200 OK\r\n\r\n\x00\x00",
+    ],
+)
+async def test_what_is_no_http_is_one_sentence(said):
+    async def say(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"<x/>")
+            writer.write(said)
+            await writer.drain()
+        writer.close()
+
+    client = Client()
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        client.port = server.sockets[0].getsockname()[1]
+        with pytest.raises((UnreachableError, WireError)) as caught:
+            await client.post(timeout_s=1.0)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
 
 
 async def test_a_connection_that_is_cut_or_refused_is_one_sentence():
