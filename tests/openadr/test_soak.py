@@ -18,7 +18,14 @@ pytestmark = [pytest.mark.openadr2, pytest.mark.long]
 POLLS = 20_000
 EVERY = 6
 """Polls from one new event to the next."""
-HOSTILE_EVERY = 97
+HOSTILE_EVERY = 29
+HOSTILE = [
+    body
+    for body in byhand.BROKEN.values()
+    if len(body) < 100_000 and b"oadrCreateReport" not in body
+]
+"""Each comes within the first tenth. Not those that may rightly leave more reports to make, nor those
+of megabytes: what these take once, the C library keeps for the next."""
 REREGISTER_EVERY = 1_999
 
 
@@ -30,7 +37,7 @@ class Course(ScriptedVtn):
         self.polls = 0
         self.told = {"new": 0, "modified": 0, "cancelled": 0, "gone": 0, "over": 0}
         self.kinds: dict[str, int] = {}
-        self._hostile = itertools.cycle(byhand.BROKEN.values())
+        self._hostile = itertools.cycle(HOSTILE)
         self._listed = False
 
     def take(self, service, body):
