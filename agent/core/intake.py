@@ -74,7 +74,7 @@ def receive(
             record = modified(known, event, programs, policy, now, draw)
             return Intake(Verdict.MODIFIED, record, record.opt.opt)
         opt = Opt.IN if event.cancelled else known.opt.opt
-        same = known.event.cancelled or _asks_the_same(known.event, event)
+        same = event.cancelled or _asks_the_same(known.event, event)
         return Intake(Verdict.REPEATED if same else Verdict.CONFLICTING, known, opt)
     if event.cancelled:
         ending = replace(known.event, revision=event.revision, cancelled=True)

@@ -1,6 +1,5 @@
 """What every VEN of OpenADR 2.0 that polls does alike: it takes in events and answers them."""
 
-import logging
 import random
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,14 +8,18 @@ from agent.clock import Clock
 from agent.errors import WireError
 from agent.openadr.rounds import RoundVen
 from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.messages import DistributeEvent, EventAnswer, OadrResponse, Response
+from agent.openadr.v20b.messages import (
+    DistributeEvent,
+    EventAnswer,
+    OadrResponse,
+    Response,
+    quote,
+)
 from agent.openadr.v20b.settings import VenSettings
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.openadr.v20b.vtn import NotRegisteredError, Vtn, is_answer
 from agent.openadr.v20b.writer import new_id
 from agent.store.registrations import Registration
-
-log = logging.getLogger(__name__)
 
 
 class CreatedEventWriter(Protocol):
@@ -86,18 +89,37 @@ class PullVen(RoundVen):
         answers: Sequence[EventAnswer],
         fault: Response | None = None,
     ) -> None:
-        """Send answers. A VTN that refuses them gets each alone, so that one cannot spoil the rest."""
-        body = self._created_event(held.ven_id, request_id, answers, fault)
-        reply = await self._vtn.ask("EiEvent", body, held.ven_id)
+        """Send answers. A VTN that refuses or chokes on them gets each alone, so that one cannot spoil
+        the rest.
+        """
+        several = len(answers) > 1
+        try:
+            body = self._created_event(held.ven_id, request_id, answers, fault)
+            reply = await self._vtn.ask("EiEvent", body, held.ven_id)
+        except WireError as error:
+            if not several or not is_answer(error):
+                raise
+            await self._answer_each(held, request_id, answers)
+            return
         if isinstance(reply, OadrResponse) and not reply.response.ok:
-            if len(answers) > 1:
-                for answer in answers:
-                    await self._answer(held, request_id, (answer,))
+            if several:
+                await self._answer_each(held, request_id, answers)
                 return
-            log.warning(
-                "VEN %s: the VTN refuses the answer on %s: %s",
-                self.name,
-                ", ".join(a.event_id for a in answers) or "a list of events",
-                reply.response,
-            )
+            on = quote(answers[0].event_id) if answers else "a list of events"
+            self._link.say_once(f"the VTN refuses the answer on {on}: {reply.response}")
         await self._registration.update(lambda r: self._events.acknowledge(r, answers))
+
+    async def _answer_each(
+        self, held: Registration, request_id: str, answers: Sequence[EventAnswer]
+    ) -> None:
+        """Send each answer alone. Raises `WireError` once all were tried if one did not go through."""
+        failure: WireError | None = None
+        for answer in answers:
+            try:
+                await self._answer(held, request_id, (answer,))
+            except WireError as error:
+                if not is_answer(error):
+                    raise
+                failure = error
+        if failure is not None:
+            raise failure

@@ -132,7 +132,8 @@ def test_a_later_revision_takes_a_cancel_back():
 
 def test_a_cancelled_event_seen_again_uncancelled_at_the_same_revision_stays_cancelled():
     cancelled = take(record(event()), event(revision=1, cancelled=True), second=5).record
-    assert take(cancelled, event(revision=1)).verdict is Verdict.REPEATED
+    intake = take(cancelled, event(revision=1))
+    assert (intake.verdict, intake.record) == (Verdict.CONFLICTING, cancelled)
 
 
 def test_a_modification_of_an_event_we_left_does_not_pull_the_site_down_again():

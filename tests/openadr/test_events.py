@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from aiohttp import web
 
 from agent.core.event import Ending, EventRecord, Opt, OptDecision
 from agent.core.intake import Verdict
@@ -12,6 +13,7 @@ from agent.core.lifecycle import opted_out
 from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import StoreFullError
+from agent.openadr.v20b.xml import child, text
 from tests.clock import NOON
 from tests.openadr import wire
 from tests.openadr.rig import PROGRAM, Rig, delivered, until
@@ -181,9 +183,9 @@ async def test_blackouts_and_short_notice_answer_opt_out(vtn, tmp_path):
     assert answers["later"][1] == "optIn"
 
 
-def leave(rig: Rig) -> EventRecord:
+def leave(rig: Rig, why: str = "maintenance") -> EventRecord:
     """The operator leaves the event."""
-    decision = OptDecision(Opt.OUT, "operator kim", rig.clock.now(), "maintenance")
+    decision = OptDecision(Opt.OUT, "operator kim", rig.clock.now(), why)
     record = opted_out(replace(rig.record(), opt=decision), rig.clock.now())
     rig.book.put(record)
     return record
@@ -230,6 +232,55 @@ async def test_a_vtn_that_refuses_one_answer_still_gets_the_others(vtn, running_
     assert kinds == [["a", "b"], ["a"], ["b"]]
     await running_rig.turn()
     assert vtn.count("oadrCreatedEvent") == 3  # what was refused is not said for ever
+
+
+async def test_a_vtn_that_chokes_on_one_answer_gets_the_others_and_the_opts(vtn, running_rig):
+    """A server that answers HTTP 500 whenever one certain event is named."""
+
+    async def choke(request):
+        bad = b"bad" in await request.read()
+        body = b"" if bad else wire.oadr_response()
+        return web.Response(status=500 if bad else 200, body=body)
+
+    vtn.reply("oadrCreatedEvent", *[choke] * 100)
+    vtn.reply("oadrRequestEvent", *[wire.oadr_response()] * 100)
+    listed = wire.event("ev-1"), wire.event("bad"), wire.event("c")
+    await delivered(vtn, running_rig, *listed)
+    assert {"ev-1"} in [set(m.event_answers) for m in vtn.of("oadrCreatedEvent")]
+    told = {a.event_id for a in running_rig.registration.answers}
+    assert told == {"ev-1", "c"}
+    assert "not everything reaches the VTN" in running_rig.ven.link().trouble
+    running_rig.ven.tell(leave(running_rig))
+    opt = await vtn.seen("oadrCreateOpt")
+    assert opt.text("qualifiedEventID", "eventID") == "ev-1"
+
+
+async def test_a_refusal_of_each_answer_is_logged_once(vtn, running_rig, caplog):
+    vtn.reply("oadrCreatedEvent", *[wire.oadr_response(452)] * 5)
+    for _ in range(5):
+        await delivered(vtn, running_rig, wire.event())
+    assert len([r for r in caplog.records if "refuses the answer on 'ev-1'" in r.message]) == 1
+
+
+async def test_what_an_operator_gave_as_a_reason_is_not_told(vtn, running_rig):
+    """It is nobody's business, and may hold what XML cannot."""
+    foreign = wire.event(market="http://other.example")
+    await delivered(vtn, running_rig, foreign)
+    leave(running_rig, "fire in hall 2 \x07")
+    assert (await delivered(vtn, running_rig, foreign))["ev-1"][:2] == (453, "optOut")
+    answer = child(vtn.of("oadrCreatedEvent")[-1].tree, "eiCreatedEvent", "eventResponses")
+    said = text(answer, "eventResponse", "responseDescription")
+    assert said == "no program for market context 'http://other.example'"
+
+
+@pytest.mark.parametrize("revision", [1, 2])
+async def test_an_event_that_is_cancelled_is_not_promised_again(vtn, running_rig, revision):
+    """Listed as if it were on, under its old number or a lower one, it stays cancelled; we say so."""
+    await delivered(vtn, running_rig, wire.event(revision=1))
+    await delivered(vtn, running_rig, wire.event(revision=2, status="cancelled"))
+    answers = await delivered(vtn, running_rig, wire.event(revision=revision))
+    assert answers["ev-1"][:2] == (450, "optOut")
+    assert running_rig.record().ended_by is Ending.CANCELLED
 
 
 @contextmanager

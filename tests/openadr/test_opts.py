@@ -240,6 +240,20 @@ async def test_not_registered_in_answer_to_an_opt_registers_again_and_tells_it_a
     assert vtn.count("oadrCreatePartyRegistration") == 2
 
 
+async def test_an_opt_service_that_alone_never_knows_us_is_done_without(vtn, answered):
+    """Some VTNs answer so where a VEN may not use a service: an answer serves, once we registered anew."""
+    vtn.reply("oadrCreateOpt", *[wire.oadr_response(463)] * 100)
+    vtn.reply("oadrRequestEvent", *[wire.oadr_response()] * 100)
+    decide(answered, Opt.OUT)
+    for _ in range(10):
+        await answered.turn()
+    assert vtn.count("oadrCreatePartyRegistration") == 2
+    assert vtn.count("oadrCreateOpt") == 2
+    assert vtn.of("oadrCreatedEvent")[-1].event_answers["ev-1"][1] == "optOut"
+    assert answered.ven.link().registered
+    assert answered.ven.link().trouble == ""
+
+
 async def test_an_event_that_wants_no_answer_gets_no_opt_either(vtn, rig):
     vtn.events = (wire.event(response="never"),)
     rig.start()

@@ -190,6 +190,17 @@ async def test_not_registered_in_answer_to_a_report_registers_again_at_once(vtn,
     assert rig.ven.link().registered
 
 
+async def test_a_report_service_that_alone_never_knows_us_costs_one_registration(vtn, rig):
+    """Some VTNs answer so where a VEN may not use a service: it is named, and polls tell of the rest."""
+    vtn.reply("oadrRegisterReport", *[wire.registered_report(code=463)] * 100)
+    rig.start()
+    for _ in range(20):
+        await rig.turn(60)
+    assert vtn.count("oadrCreatePartyRegistration") == 2
+    assert rig.ven.link().registered
+    assert "reports do not arrive: the VTN answered 463" in rig.ven.link().trouble
+
+
 async def test_a_late_answer_to_an_old_registration_does_not_end_the_new_one(vtn, rig):
     vtn.report_requests = (wire.report_request(),)
     rig.start()
@@ -417,6 +428,18 @@ async def test_a_vtn_that_does_not_say_what_it_speaks_is_registered_with_all_the
     assert rig.ven.link().registered
     assert rig.ven.link().trouble == ""
     assert vtn.count("oadrCreatePartyRegistration") == 1
+
+
+async def test_a_vtn_that_is_down_at_the_first_start_fills_no_log(vtn, rig, caplog):
+    caplog.set_level("INFO")
+    await vtn.stop()
+    rig.start()
+    for _ in range(20):
+        await rig.turn()
+    said = [record.message for record in caplog.records if record.name.startswith("agent")]
+    assert len(said) == 2
+    assert "does not say what it speaks" in said[0]
+    assert "lost its VTN" in said[1]
 
 
 async def test_a_vtn_that_does_not_speak_our_profile_is_named_and_tried_all_the_same(vtn, rig):

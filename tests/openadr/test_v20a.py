@@ -265,6 +265,25 @@ async def test_a_vtn_that_does_not_know_us_is_asked_on_at_the_usual_pace(vtn, ri
     assert (link.registered, link.trouble) == (True, "")
 
 
+async def test_a_vtn_that_does_not_know_us_by_our_answers_alone_is_named_once(vtn, rig, caplog):
+    vtn.events = (wire20a.event(),)
+    vtn.reply("oadrCreatedEvent", *[wire20a.oadr_response(463, "who are you")] * 100)
+    for _ in range(5):
+        await rig.turn(60)
+    link = rig.ven.link()
+    assert (link.registered, link.lost_since) == (True, None)
+    assert "not everything reaches the VTN" in link.trouble
+    assert len([r for r in caplog.records if "463" in r.message]) == 1
+
+
+async def test_what_an_operator_gave_as_a_reason_is_not_told(vtn, rig):
+    await listed(vtn, rig, wire20a.event(market="http://other.example"))
+    decision = OptDecision(Opt.OUT, "operator ada", rig.clock.now(), "fire in hall 2 \x07")
+    rig.book.put(opted_out(replace(rig.record(), opt=decision), rig.clock.now()))
+    answers = await listed(vtn, rig, wire20a.event(market="http://other.example"))
+    assert answers["ev-1"][:2] == (453, "optOut")
+
+
 async def test_an_opt_that_the_site_changes_is_told_at_once(vtn, rig):
     await listed(vtn, rig, wire20a.event())
     record = rig.record()

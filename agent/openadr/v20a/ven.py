@@ -90,7 +90,8 @@ class Ven20a(PullVen):
             request = writer.request_event(standing.ven_id)
             message = await self._vtn.ask(SERVICE, request, standing.ven_id)
         except NotRegisteredError as error:
-            self._lapse(str(error))
+            # There is nothing to renew: the venID is in the configuration, and polls go on.
+            self._link.unregistered(str(error))
             return
         events = list_in(message)
         self._link.registered(standing.ven_id, self._poll_s)
@@ -98,14 +99,12 @@ class Ven20a(PullVen):
             return
         try:
             await self._receive(self._for_this_site(events), standing)
-        except NotRegisteredError as error:
-            self._lapse(str(error))
         except WireError as error:
             self._failed(error)
 
     def _lapse(self, why: str) -> None:
-        # There is nothing to renew: the venID is in the configuration, and polls go on.
-        self._link.unregistered(why)
+        # Polls say whether it knows us: an answer that it will not have is an answer that did not arrive.
+        self._failed(WireError(why))
 
     def _for_this_site(self, message: DistributeEvent) -> DistributeEvent:
         """Its events with the resourceIDs they name as their only targets, where we know ours.

@@ -44,7 +44,7 @@ async def enrol(
     else:
         created = await _register(vtn, settings, held.ven_id, held.registration_id)
         if isinstance(created, Response):
-            log.info("VEN %s: the VTN does not renew its registration: %s", settings.name, created)
+            link.say_once(f"the VTN does not renew its registration: {created}", logging.INFO)
     if not isinstance(created, CreatedPartyRegistration):
         created = await _register(vtn, settings, settings.ven_id or "", "")
     if isinstance(created, Response):
@@ -122,13 +122,13 @@ async def _query(vtn: Vtn, settings: Ven20bSettings, link: LinkKeeper) -> None:
     try:
         answer = await vtn.ask(SERVICE, writer.query_registration())
     except WireError as error:
-        log.info("VEN %s: the VTN does not say what it speaks: %s", settings.name, error)
+        link.say_once(f"the VTN does not say what it speaks: {error}", logging.INFO)
         return
     if not isinstance(answer, CreatedPartyRegistration) or not answer.profiles:
-        log.info("VEN %s: the VTN does not say what it speaks", settings.name)
+        link.say_once("the VTN does not say what it speaks", logging.INFO)
         return
     offers = ", ".join(f"{name} over {' and '.join(over)}" for name, over in answer.profiles)
-    log.info("VEN %s: the VTN speaks %s", settings.name, quote(offers))
+    link.say_once(f"the VTN speaks {quote(offers)}", logging.INFO)
     if any(name == "2.0b" and "simpleHttp" in over for name, over in answer.profiles):
         link.clear("profiles")
     else:

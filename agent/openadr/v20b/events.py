@@ -185,8 +185,10 @@ class EventReceiver:
         answer = self._answer(intake.record)
         if (why := _out_of_sequence(intake, event)) is not None:
             self._link.reject(why)
-            refusal = replace(answer, code=Code.OUT_OF_SEQUENCE, description=why)
-            return intake, replace(refusal, revision=event.revision)
+            over = intake.record.ended_by is Ending.CANCELLED and not event.cancelled
+            opt = Opt.OUT if over else answer.opt
+            refusal = EventAnswer(event.event_id, event.revision, opt, Code.OUT_OF_SEQUENCE, why)
+            return intake, refusal
         return intake, answer
 
     def _event(
@@ -285,15 +287,17 @@ class EventReceiver:
         """What the VTN is told of an event that is kept.
 
         A cancelled one is always confirmed: optOut would mean that it cannot be (2.0b rule 36). One
-        that is left because nothing here could answer it says why by its code (2.0b rule 48).
+        that is left because nothing here could answer it says why by its code (2.0b rule 48). An
+        operator's own words never leave the site.
         """
         event = record.event
         opt = Opt.IN if event.cancelled else record.opt.opt
         code, description = Code.OK, "OK"
         if opt is Opt.OUT and program_for(event, self._programs) is None:
-            code, description = Code.NOT_RECOGNIZED, record.opt.why
+            code = Code.NOT_RECOGNIZED
+            description = f"no program for market context {quote(event.program)}"
         elif opt is Opt.OUT and not event.understood:
-            code, description = Code.SIGNAL_NOT_SUPPORTED, record.opt.why
+            code, description = Code.SIGNAL_NOT_SUPPORTED, "none of its signals is known here"
         return EventAnswer(event.event_id, event.revision, opt, code, description)
 
     def _refuse_all(self, message: DistributeEvent, registration: Registration) -> Reception:

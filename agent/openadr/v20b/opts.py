@@ -30,7 +30,7 @@ from agent.openadr.v20b.messages import (
     quote,
 )
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import RegistrationKeeper
+from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
 from agent.store.registrations import Registration, SentOpt
 
@@ -78,7 +78,9 @@ class OptTeller:
         registration: RegistrationKeeper,
         policy: Callable[[], Policy],
         clock: Clock,
+        link: LinkKeeper,
     ) -> None:
+        self._link = link
         self._settings = settings
         self._vtn = vtn
         self._registration = registration
@@ -89,7 +91,6 @@ class OptTeller:
         self._no_service = False
         self._generation = registration.generation
         self._lost = 0
-        self._named: set[str] = set()
 
     def tells(self, registration: Registration, answer: EventAnswer) -> bool:
         """Whether an answer that changed goes out as an opt, rather than as an oadrCreatedEvent."""
@@ -184,7 +185,11 @@ class OptTeller:
         """Send one message; None when the VTN took it."""
         try:
             answer = await self._vtn.ask(SERVICE, body, held.ven_id)
-        except (NotRegisteredError, BusyError):
+        except NotRegisteredError as error:
+            if self._registration.believes(SERVICE):
+                raise
+            return Refusal(str(error), _FOREVER)
+        except BusyError:
             raise
         except StatusError as error:
             if error.status in NO_SUCH_SERVICE:
@@ -216,9 +221,7 @@ class OptTeller:
                 f"the VTN takes no opts ({refusal.why}): a change of mind goes to it as "
                 "oadrCreatedEvent, and it learns of blackouts when it sends an event"
             )
-        if sentence not in self._named:
-            self._named.add(sentence)
-            log.warning("VEN %s: %s", self._settings.name, sentence)
+        self._link.say_once(sentence)
 
     def _shunned(self) -> Collection[SentOpt]:
         now = self._clock.now()

@@ -12,7 +12,6 @@ from typing import NoReturn
 from agent.clock import Clock
 from agent.errors import StoreError, UnreachableError, WireError
 from agent.openadr.v20b import compose, offers, requests, writer
-from agent.openadr.v20b.http import BusyError, StatusError
 from agent.openadr.v20b.messages import (
     CancelReport,
     Code,
@@ -28,7 +27,7 @@ from agent.openadr.v20b.messages import (
 from agent.openadr.v20b.pace import Alarm, Backoff
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.openadr.v20b.vtn import NotRegisteredError, Vtn, is_answer
 from agent.store.history import KEEP, History
 from agent.store.registrations import ReportRequest
 
@@ -100,10 +99,13 @@ class Reporter:
                     delay_s = await self._send_due()
                 except NotRegisteredError as error:
                     # An answer may come late, when there is a newer registration already.
-                    if generation == self._registration.generation:
+                    if generation != self._registration.generation:
+                        delay_s = RETRY_S
+                    elif self._registration.believes(SERVICE):
                         on_unregistered(str(error))
                     else:
-                        delay_s = RETRY_S
+                        self._failed(error)
+                        delay_s = self._backoff.after(error)
                 except (WireError, StoreError) as error:
                     self._failed(error)
                     delay_s = self._backoff.after(error)
@@ -244,7 +246,7 @@ class Reporter:
             try:
                 await self._send(request, settled, now)
             except WireError as error:
-                if not _concerns_one(error):
+                if not is_answer(error):
                     raise
                 failure = error
                 self._refuse(request, error)
@@ -334,16 +336,6 @@ class Reporter:
     def _requests(self) -> tuple[ReportRequest, ...]:
         held = self._registration.valid
         return () if held is None else held.requests
-
-
-def _concerns_one(error: WireError) -> bool:
-    """Whether it was one report that failed, and not the VTN as a whole: it answered this one.
-
-    HTTP 500, say: openleadr's server answers so to what it cannot read.
-    """
-    if isinstance(error, NotRegisteredError | BusyError):
-        return False
-    return isinstance(error, StatusError) or not isinstance(error, UnreachableError)
 
 
 def _is_metadata(wire: WireReportRequest | RejectedRequest) -> bool:

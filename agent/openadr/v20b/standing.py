@@ -120,11 +120,15 @@ class LinkKeeper:
     def reject(self, sentence: str) -> None:
         """A message or an event was refused; counted each time, logged the first."""
         self._link = replace(self._link, rejected=self._link.rejected + 1)
+        self.say_once(f"refused: {sentence}")
+
+    def say_once(self, sentence: str, level: int = logging.WARNING) -> None:
+        """Log what may come again and again, the first time."""
         if sentence not in self._said:
             self._said[sentence] = None
             if len(self._said) > _REMEMBERED:
                 self._said.pop(next(iter(self._said)))
-            log.warning("VEN %s: refused: %s", self._ven, sentence)
+            log.log(level, "VEN %s: %s", self._ven, sentence)
 
     def _concerns(self, source: str) -> bool:
         """Whether a trouble matters: of one that left its program, only some do."""
@@ -161,6 +165,8 @@ class RegistrationKeeper:
         self._lapsed = False
         self.generation = 0
         """Counts registrations, so that news of an old one is not taken for the present one's."""
+        self._disowned: dict[str, int] = {}
+        """By service: under which registration it last said that it does not know us."""
 
     @property
     def valid(self) -> Registration | None:
@@ -169,6 +175,14 @@ class RegistrationKeeper:
         if held is None or not held.registration_id or self._lapsed or self.departed() is not None:
             return None
         return held
+
+    def believes(self, service: str) -> bool:
+        """Whether a service that says it does not know us is to be believed: not when it said so before we
+        last registered, too. Then it is the service that will not have us; polls tell of the VTN.
+        """
+        before = self._disowned.get(service)
+        self._disowned[service] = self.generation
+        return before is None or before + 1 < self.generation
 
     def lapse(self) -> None:
         """The VTN does not honour the registration any more; its ids may still serve to renew it."""

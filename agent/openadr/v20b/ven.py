@@ -20,12 +20,12 @@ from agent.core.intake import Intake
 from agent.core.link import Departure
 from agent.core.policy import Policy
 from agent.core.program import Program
-from agent.errors import UnreachableError, WireError
+from agent.errors import WireError
 from agent.openadr.base import Link
 from agent.openadr.pull import PullVen
 from agent.openadr.v20b import enrolment, writer
 from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.http import BusyError, StatusError, Transport
+from agent.openadr.v20b.http import Transport
 from agent.openadr.v20b.messages import (
     CancelPartyRegistration,
     CancelReport,
@@ -45,7 +45,7 @@ from agent.openadr.v20b.pace import Backoff
 from agent.openadr.v20b.reports import Reporter
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, connect
+from agent.openadr.v20b.vtn import NotRegisteredError, connect, is_answer
 from agent.store.events import EventBook
 from agent.store.history import History
 from agent.store.registrations import Registration, Registrations
@@ -106,7 +106,7 @@ class Ven20b(PullVen):
         )
         self._settings = settings
         self._reporter = Reporter(settings, vtn, registration, history, clock, rng, link)
-        self._opts = OptTeller(settings, vtn, registration, policy, clock)
+        self._opts = OptTeller(settings, vtn, registration, policy, clock, link)
         self._resync_due = True
         self._useless = 0
         self._patience = PATIENCE
@@ -158,10 +158,20 @@ class Ven20b(PullVen):
 
     async def _settle(self) -> None:
         """Ask for events that we may have missed, and tell every decision that is not acknowledged."""
-        await self._resync()
-        await super()._settle()
+        failure: WireError | None = None
+        for part in (self._resync, self._answer_open, self._tell_opts):
+            try:
+                await part()
+            except WireError as error:
+                if not is_answer(error):
+                    raise
+                failure = error  # of one message: the others are sent all the same
+        if failure is not None:
+            raise failure
+
+    async def _tell_opts(self) -> None:
         if await self._opts.tell(self._events.answerable()):
-            await super()._settle()
+            await self._answer_open()
 
     def _open_answers(self, held: Registration) -> Sequence[EventAnswer]:
         return [a for a in super()._open_answers(held) if not self._opts.tells(held, a)]
@@ -318,10 +328,3 @@ class Ven20b(PullVen):
         if held is None:
             raise NotRegisteredError(self._dismissed or "the registration ended")
         return held
-
-
-def is_answer(error: WireError) -> bool:
-    """Whether a failure came from a VTN that is there: no silence, and no request for patience."""
-    if isinstance(error, NotRegisteredError | BusyError):
-        return False
-    return isinstance(error, StatusError) or not isinstance(error, UnreachableError)

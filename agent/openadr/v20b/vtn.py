@@ -7,7 +7,7 @@ from contextlib import suppress
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
 from agent.openadr.v20b import writer
-from agent.openadr.v20b.http import HttpTransport, Transport
+from agent.openadr.v20b.http import BusyError, HttpTransport, StatusError, Transport
 from agent.openadr.v20b.messages import Code, Message, RequestReregistration, Response
 from agent.openadr.v20b.reader import read
 from agent.openadr.v20b.settings import Ven20bSettings
@@ -22,6 +22,16 @@ _SHORT_BYTES = 4_096
 
 class NotRegisteredError(WireError):
     """The VTN does not know this VEN, or wants it to register again."""
+
+
+def is_answer(error: WireError) -> bool:
+    """Whether a failure came from a VTN that is there: no silence, and no request for patience.
+
+    HTTP 500, say: openleadr's server answers so to what it cannot read.
+    """
+    if isinstance(error, NotRegisteredError | BusyError):
+        return False
+    return isinstance(error, StatusError) or not isinstance(error, UnreachableError)
 
 
 class Vtn:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from aiohttp import web
 
 from agent.core.event import Opt, OptDecision
 from agent.core.lifecycle import opted_out
@@ -160,8 +161,9 @@ async def test_rule_064_events_are_answered_before_the_next_poll(vtn, running_ri
     first attempt at an answer does not get through.
     """
 
-    async def broken(_: object) -> object:
-        raise ConnectionResetError
+    async def broken(request: web.Request) -> web.Response:
+        request.transport.close()
+        return web.Response()
 
     before = len(vtn.received)
     vtn.reply(
