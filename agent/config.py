@@ -109,7 +109,9 @@ class PolicyTable(_Table):
 
     cap_floor: Share = Field(0.5, description="No cap below this share of a GPU's largest limit.")
     min_pause: Duration = Field(60.0, description="Shortest pause of a job while its event lasts.")
-    min_notice: Duration = Field(0.0, description="Events with less notice are opted out of.")
+    min_notice: Duration = Field(
+        0.0, description="Events with less notice are opted out of; a program may have its own."
+    )
     rebound_guard: Duration = Field(
         3600.0, description="How long after an event its level before is kept."
     )
@@ -192,12 +194,25 @@ class ProgramTable(_Table):
     )
     margin: Share = Field(0.01, description="How far below the limit to aim.")
     firm: Truth = Field(False, description="Whether the caps themselves must add up to the limit.")
+    min_notice: Duration | None = Field(
+        None, description="Events with less notice are opted out of; none: as policy.min_notice."
+    )
+    telemetry: Duration | None = Field(
+        None, description="How often the program wants the site's power; stands on the sheet."
+    )
     shed_on_test: Truth = Field(False, description="Whether test events shed for real.")
     baseline_window: Duration = Field(900.0, description="How far back the baseline looks.")
     when_blind: BlindRule = Field(
         BlindRule.LIMIT, description="Open-ended events with the VTN lost."
     )
     blind_after: Duration = Field(3600.0, description="How long the VTN must be lost for that.")
+
+    @field_validator("telemetry")
+    @classmethod
+    def _is_sampled(cls, telemetry: float | None) -> float | None:
+        if telemetry is not None and telemetry < 1:
+            raise ValueError("must be 1 s or more: the site is sampled once a second")
+        return telemetry
 
 
 class LogTable(_Table):
@@ -303,6 +318,7 @@ def programs_of(config: Config) -> tuple[Program, ...]:
             ramp_up_s=table.ramp_up,
             margin=table.margin,
             firm=table.firm,
+            min_notice_s=table.min_notice,
             shed_on_test=table.shed_on_test,
             baseline_window_s=table.baseline_window,
             when_blind=table.when_blind,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from agent.config import Config, ProgramTable, WorkloadTable
 from agent.core.program import DropTo
 from agent.core.site import WorkloadClass
+from agent.openadr.v20a.settings import Ven20aSettings
 from agent.units import format_power
 
 COLLECTIVE_S = 480.0
@@ -48,6 +49,12 @@ def _of_program(program: ProgramTable, config: Config) -> Iterator[str]:
             limit, most = format_power(ask.limit_w), format_power(config.site.max_import)
             yield f"{name}: level {level}, drop to {limit}, sheds nothing: site.max_import is {most}"
     context = program.market_context
+    if program.telemetry is not None:
+        for ven in config.ven:
+            listed = not ven.market_contexts or context in ("*", *ven.market_contexts)
+            mute = isinstance(ven, Ven20aSettings) and program.ven in (None, ven.name)
+            if mute and listed:
+                yield f"{name} wants telemetry, and VEN {ven.name} has none: OpenADR 2.0a has no reports"
     listened = [ven.market_contexts for ven in config.ven]
     if listened and context != "*" and all(some and context not in some for some in listened):
         yield f"{name}: no [[ven]] takes events of its market context {context}"

@@ -140,6 +140,7 @@ def test_the_example_shows_every_key():
         ("workload.1.weight", float("nan"), "workload[1].weight"),
         ("program.0.levels.2", "less", "program[0].levels.2: must be like"),
         ("program.0.margin", "120 %", "program[0].margin: must be a share"),
+        ("program.0.telemetry", "500 ms", "program[0].telemetry: must be 1 s or more"),
         ("governor.slew_up", "200 kW", "governor.slew_up: must be a power over a time"),
         ("gpu.kind", "nvmll", "gpu.kind 'nvmll' is not known; allowed: nvml, sim"),
         ("gpu.kind", None, "gpu.kind is missing; allowed"),
@@ -298,6 +299,16 @@ def test_what_is_seldom_meant_is_noted(path, value, expected):
     notes = list(remarks(parse(changed(path, value))))
     assert len(notes) == 1
     assert expected in notes[0]
+
+
+def test_telemetry_that_a_ven_cannot_give_is_noted():
+    document = changed("program.0.telemetry", "1 min")
+    document["program"][0]["market_context"] = "*"
+    document["ven"].append(AGGREGATOR)
+    [note] = remarks(parse(document))
+    assert "program fast-dr wants telemetry, and VEN aggregator has none" in note
+    document["program"][0]["ven"] = "utility"
+    assert list(remarks(parse(document))) == []
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ class Policy:
     meter_grace_s: float = 30.0
     """How long a lost meter is bridged by the last known difference between it and the GPUs."""
     min_notice_s: float = 0.0
-    """Events with less notice are opted out of."""
+    """Events with less notice are opted out of, unless their program has a notice of its own."""
     blackouts: tuple[Blackout, ...] = ()
     stopped: str = ""
     """Why the operator's local stop is in force; empty when it is not."""
@@ -144,10 +144,16 @@ def decide_opt(
         if event.starts_at < blackout.end and (end is None or end > blackout.start):
             return OptDecision(Opt.OUT, BY_POLICY, now, f"blackout: {blackout.why}")
     notice_s = (event.starts_at - noticed_at).total_seconds()
-    if policy.min_notice_s > 0 and notice_s < policy.min_notice_s:
-        text = f"notice of {max(0.0, notice_s):.0f} s is below {policy.min_notice_s:.0f} s"
+    least_s = least_notice_s(program, policy)
+    if least_s > 0 and notice_s < least_s:
+        text = f"notice of {max(0.0, notice_s):.0f} s is below {least_s:.0f} s"
         return OptDecision(Opt.OUT, BY_POLICY, now, text)
     return OptDecision(Opt.IN, BY_POLICY, now, f"enrolled in {program.name}")
+
+
+def least_notice_s(program: Program, policy: Policy) -> float:
+    """The notice under which events of a program are opted out of: its own, or else the site's."""
+    return policy.min_notice_s if program.min_notice_s is None else program.min_notice_s
 
 
 def throughput_at(curve: Curve, share: float) -> float:

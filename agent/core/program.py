@@ -83,6 +83,8 @@ class Program:
     """Share of the limit to stay below it, against noise: compliance is one-sided."""
     firm: bool = False
     """True: the caps themselves must add up to the limit. False: the expected draw must."""
+    min_notice_s: float | None = None
+    """Events of it with less notice are opted out of; None: as the site's policy has it."""
     shed_on_test: bool = False
     """Whether a test event sheds for real."""
     baseline_window_s: float = 900.0

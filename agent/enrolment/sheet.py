@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent.config import Config, others_contexts, programs_of
-from agent.core.policy import TIER_SLOWDOWN
+from agent.config import Config, others_contexts, policy_of, programs_of
+from agent.core.policy import TIER_SLOWDOWN, least_notice_s
 from agent.core.program import describe_ask
 from agent.enrolment.capacity import Capacity
 from agent.enrolment.certificate import Certificate
@@ -57,6 +57,8 @@ class Part:
     """Shortest notice of an event that is taken."""
     ramp_down_s: float
     ramp_up_s: float
+    telemetry_s: float | None
+    """How often it wants the site's power; None where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,17 +180,18 @@ def _tiers(config: Config, capacity: Capacity | None) -> tuple[Give, ...]:
 
 
 def _programs(config: Config, ven: Ven20Settings) -> tuple[Part, ...]:
-    taken = ven.market_contexts
+    taken, policy = ven.market_contexts, policy_of(config)
     return tuple(
         Part(
             name=program.name,
             market_context=program.market_context,
             levels={level: describe_ask(ask) for level, ask in program.levels.items()},
-            notice_s=config.policy.min_notice,
+            notice_s=least_notice_s(program, policy),
             ramp_down_s=program.ramp_down_s,
             ramp_up_s=program.ramp_up_s,
+            telemetry_s=table.telemetry,
         )
-        for program in programs_of(config)
+        for table, program in zip(config.program, programs_of(config), strict=True)
         if program.ven in (None, ven.name)
         and (not taken or program.market_context in ("*", *taken))
         and program.market_context not in others_contexts(config, ven.name)
@@ -273,6 +276,8 @@ def _program(part: Part) -> list[str]:
         ("ramp down", _period(part.ramp_down_s)),
         ("ramp up", _period(part.ramp_up_s)),
     ]
+    if part.telemetry_s is not None:
+        rows.append(("telemetry", f"every {_period(part.telemetry_s)}, as the program wants it"))
     return [f"## Program {part.name}", _list(rows)]
 
 

@@ -58,6 +58,16 @@ def test_blackouts_and_short_notice_are_opted_out():
     assert take(None, event(start=30), policy=hasty).opt is Opt.IN
 
 
+def test_a_programs_own_notice_counts_before_the_sites_whichever_is_longer():
+    hasty = replace(POLICY, min_notice_s=30.0)
+    for own_s, opts in ((60.0, [Opt.OUT, Opt.IN]), (0.0, [Opt.IN, Opt.IN])):
+        own = (replace(PROGRAM, min_notice_s=own_s),)
+        found = [take(None, event(start=s), policy=hasty, programs=own).opt for s in (59, 60)]
+        assert found == opts
+    without_notice = (replace(PROGRAM, min_notice_s=0.0),)
+    assert take(None, event(start=0), policy=hasty, programs=without_notice).opt is Opt.IN
+
+
 def test_a_repetition_changes_nothing_and_repeats_the_stored_answer():
     known = replace(record(event()), opt=OptDecision(Opt.OUT, "operator ann", NOON, "launch"))
     intake = take(known, event())

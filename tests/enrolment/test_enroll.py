@@ -209,6 +209,20 @@ def test_the_sheet_as_json_is_all_that_standard_output_gets(site, capsys):
     assert {point["r_id"] for point in sheet["telemetry"]} >= {"site-power", "site-energy"}
 
 
+def test_the_sheet_has_each_programs_own_notice_and_telemetry(site, capsys):
+    path = config(site)
+    text = path.read_text().replace("[policy]", '[policy]\nmin_notice = "5 min"')
+    path.write_text(text)
+    _, said = enroll(path, capsys, "--offline")
+    assert "- notice:         5 min" in said
+    assert "- telemetry:" not in said
+    own = '[[program]]\nmin_notice = "30 min"\ntelemetry = "15 min"'
+    path.write_text(text.replace("[[program]]", own))
+    _, said = enroll(path, capsys, "--offline")
+    assert "- notice:         30 min" in said
+    assert "- telemetry:      every 15 min, as the program wants it" in said
+
+
 def test_offline_reaches_no_driver_and_says_so(site, capsys):
     path = config(site)
     (site / "site.json").unlink()
