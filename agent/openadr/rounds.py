@@ -185,7 +185,10 @@ class RoundVen(ABC):
         try:
             await self._settle()
         except NotRegisteredError as error:
-            self._lapse(str(error))
+            if self._registration.believes("answers"):
+                self._lapse(str(error))
+            else:
+                self._failed(error)
         except WireError as error:
             self._failed(error)
         else:

@@ -190,6 +190,17 @@ async def test_not_registered_in_answer_to_a_report_registers_again_at_once(vtn,
     assert rig.ven.link().registered
 
 
+async def test_an_event_service_that_alone_never_knows_us_costs_one_registration(vtn, rig):
+    vtn.reply("oadrRequestEvent", *[wire.oadr_response(463)] * 1000)
+    rig.start()
+    for _ in range(20):
+        await rig.turn(60)
+    assert vtn.count("oadrCreatePartyRegistration") == 2
+    link = rig.ven.link()
+    assert (link.registered, link.lost_since) == (True, None)
+    assert "not everything reaches the VTN: the VTN answered 463" in link.trouble
+
+
 async def test_a_report_service_that_alone_never_knows_us_costs_one_registration(vtn, rig):
     """Some VTNs answer so where a VEN may not use a service: it is named, and polls tell of the rest."""
     vtn.reply("oadrRegisterReport", *[wire.registered_report(code=463)] * 100)

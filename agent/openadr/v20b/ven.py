@@ -230,10 +230,11 @@ class Ven20b(PullVen):
     async def _drain(self) -> None:
         """Poll until the VTN has nothing more.
 
-        A VTN that answers every poll with the same list would never be done: two answers in a row
-        that bring nothing new end it, too.
+        A VTN that answers every poll alike would never be done: two answers in a row that bring nothing
+        new end it, too.
         """
         stale = 0
+        before: Message | None = None
         for _ in range(MAX_DRAIN):
             held = self._held()
             message = await self._vtn.ask("OadrPoll", writer.poll(held.ven_id), held.ven_id)
@@ -254,7 +255,8 @@ class Ven20b(PullVen):
                 if isinstance(message, DistributeEvent):
                     return  # Events are answered before the next poll (2.0b rule 64), or tried to.
                 news = False
-            stale = 0 if news else stale + 1
+            stale = 0 if news and message != before else stale + 1
+            before = message
             if stale == 2:
                 return
 
