@@ -63,10 +63,9 @@ class Keeper:
         self._figures = Facts(database, MOST_FIGURES)
         self._audit = Audit(database)
         self._unsaved: list[Sample] = []
-        salvaged = {"state.db": database.salvaged, "history.db": history.salvaged}
         left = (*self.ledger.unreadable, *self.events.unreadable)
         self._found = (
-            *filter(None, salvaged.values()),
+            *filter(None, [database.salvaged]),
             *(f"in state.db, not to be understood and left as it is: {row}" for row in left),
         )
         self._failed_writes: dict[str, StoreError] = {}
@@ -98,7 +97,7 @@ class Keeper:
         understood at the start is among it until the next one.
         """
         failed = (*self._failed_writes.values(), *self._failed_reads.values())
-        found = (*self._found, *filter(None, [self._unknown_stop]))
+        found = (*self._found, *filter(None, [self.history.salvaged, self._unknown_stop]))
         return tuple(dict.fromkeys((*found, *map(str, failed))))
 
     async def freeze(self, records: Sequence[EventRecord]) -> None:

@@ -1,8 +1,9 @@
 """One SQLite file: opening, migrating, transactions, and what its failures mean.
 
-A file that is damaged is moved aside, never deleted, and what can still be read is carried over. A
-ballast file beside it is given up when the disk is full, so that the few kilobytes the ledger needs
-in order to undo things can still be written, and those that SQLite needs to open a file at all.
+A file that is damaged is moved aside, never deleted, and what can still be read is carried over: at
+the start, and in use for one that is not looked over at the start. A ballast file beside it is given
+up when the disk is full, so that the few kilobytes the ledger needs in order to undo things can still
+be written, and those that SQLite needs to open a file at all.
 """
 
 import errno
@@ -10,6 +11,7 @@ import logging
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BUSY_TIMEOUT_S = 2.0
 BALLAST_BYTES = 1 << 20
+CARRY_OVER_S = 5.0
+"""Longest that rows are carried over from a damaged file: whoever waits for it has a site to hold."""
 
 
 class Database:
@@ -64,6 +68,7 @@ class Database:
                 self._roll_back()
                 if _is_full(error):
                     self._drop_ballast()
+                self._replace_damaged(error)
                 raise
             except BaseException:
                 self._roll_back()
@@ -74,7 +79,11 @@ class Database:
     ) -> list[sqlite3.Row]:
         """Rows of a read. Raises `StoreError` or one of its kinds."""
         with self._lock, failures(self._path):
-            return self._connection.execute(sql, parameters).fetchall()
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                self._replace_damaged(error)
+                raise
 
     def lay_ballast(self) -> None:
         """Lay the ballast unless it lies there, or there is not room enough for more than it."""
@@ -127,6 +136,17 @@ class Database:
                 f"BEGIN IMMEDIATE; {self._migrations[number]}; PRAGMA user_version = {number + 1}; COMMIT"
             )
 
+    def _replace_damaged(self, error: sqlite3.Error) -> None:
+        """Start the file afresh if it turned out to be damaged and no start would find that.
+
+        Once: a disk that goes on failing must not be filled with what was moved aside.
+        """
+        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+            if self._durable or self.salvaged:
+                return
+            self._connection.close()
+            self._connection = self._reopen_damaged(error)
+
     def _reopen_damaged(self, error: sqlite3.DatabaseError) -> sqlite3.Connection:
         aside = _free_name(self._path)
         for suffix in ("", "-wal", "-shm"):
@@ -136,7 +156,8 @@ class Database:
         saved = _carry_over(aside, connection)
         self.salvaged = (
             f"{self._path} was damaged ({error}); it was moved to {aside.name} and {saved} of its "
-            "rows were carried over: compare `flexload status` with the devices"
+            "rows were carried over"
+            + (": compare `flexload status` with the devices" if self._durable else "")
         )
         log.critical(self.salvaged)
         return connection
@@ -193,7 +214,10 @@ def _is_full(error: sqlite3.Error) -> bool:
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    )
 
 
 def _check(connection: sqlite3.Connection) -> None:
@@ -213,20 +237,27 @@ def _free_name(path: Path) -> Path:
 
 
 def _carry_over(damaged: Path, connection: sqlite3.Connection) -> int:
-    """Copy every row that can still be read into the new file; the number of rows copied."""
+    """Copy the rows that can still be read into the new file, the newest first; the number copied."""
     tables = [
         name
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         if not name.startswith("sqlite_")
     ]
     before = connection.total_changes
+    until_s = time.monotonic() + CARRY_OVER_S
+    connection.execute("BEGIN IMMEDIATE")
     with suppress(sqlite3.Error), closing(sqlite3.connect(damaged)) as old:
         for table in tables:
             # From both ends, because a reading ends at the first bad page.
-            for order in ("ASC", "DESC"):
+            for order in ("DESC", "ASC"):
                 with suppress(sqlite3.Error):
                     for row in old.execute(f"SELECT * FROM {table} ORDER BY rowid {order}"):  # noqa: S608
                         _take_over(connection, table, row)
+                        if time.monotonic() > until_s:
+                            break
+                    else:
+                        break
+    connection.execute("COMMIT")
     return connection.total_changes - before
 
 

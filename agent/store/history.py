@@ -53,7 +53,11 @@ class History:
 
     def __init__(self, directory: Path) -> None:
         self._database = Database(directory / "history.db", MIGRATIONS, durable=False)
-        self.salvaged = self._database.salvaged
+
+    @property
+    def salvaged(self) -> str:
+        """One sentence when the file was damaged and moved aside, before or in use; else empty."""
+        return self._database.salvaged
 
     def add(self, samples: Iterable[Sample]) -> None:
         """Keep samples. Raises `StoreError` or one of its kinds."""

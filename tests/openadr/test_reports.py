@@ -9,7 +9,7 @@ from aiohttp import web
 
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
-from agent.errors import StoreFullError
+from agent.errors import StoreError, StoreFullError
 from tests.clock import NOON
 from tests.openadr import wire
 from tests.openadr.rig import Rig, until
@@ -477,6 +477,49 @@ async def test_a_history_that_cannot_be_read_is_named_and_read_later(vtn, rig, m
     await until(lambda: sent(vtn))
     assert sent(vtn)[0] == (stamp(0), "1000")
     assert rig.ven.link().trouble == ""
+
+
+async def test_a_stretch_that_cannot_be_read_holds_up_no_other_report(vtn, rig, monkeypatch):
+    points = rig.history.points
+
+    def broken(start, end, grain):
+        if grain == s(2):
+            raise StoreError("history.db cannot be read")
+        return points(start, end, grain)
+
+    monkeypatch.setattr(rig.history, "points", broken)
+    await asked(
+        vtn,
+        rig,
+        wire.report_request("unreadable", "usage", ["site-power"], "PT2S", "PT10S"),
+        wire.report_request("rr", "usage", ["site-power"], "PT1S", "PT10S"),
+    )
+    rig.samples(NOON, 900)
+    await rig.pass_time(40)
+    await until(lambda: len(sent(vtn)) >= 30)
+    assert "history.db cannot be read" in rig.ven.link().trouble
+
+
+async def test_what_may_have_arrived_is_repeated_as_it_was_also_under_a_new_registration(vtn, rig):
+    """Under one eiReportID there is one report, or a VTN that knows the id drops what is new in it."""
+    await asked(vtn, rig, wire.report_request("rr", "usage", ["site-power"], "PT1S", "PT10S"))
+    rig.samples(NOON, 400)
+    vtn.reply("oadrUpdateReport", *[fail] * 9)
+    await rig.pass_time(12)
+    await vtn.seen("oadrUpdateReport")
+    vtn.reply("oadrPoll", wire.request_reregistration())
+    rig.clock.leap(60)
+    await rig.quiet()
+    vtn.script.clear()
+    await rig.pass_time(30)
+    assert vtn.count("oadrCreatePartyRegistration") == 2
+    reports = {}
+    for report in vtn.of("oadrUpdateReport"):
+        report_id = report.text("oadrReport", "eiReportID")
+        assert reports.setdefault(report_id, report.report_data) == report.report_data
+    starts = [start for data in reports.values() for _, start, _, _ in data]
+    assert starts == [stamp(n) for n in range(len(starts))]
+    assert len(starts) >= 60
 
 
 async def test_no_vtn_can_ask_for_any_number_of_reports(vtn, rig):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from agent.core.sample import Part, Sample
 from agent.core.site import MeterQuality
+from agent.errors import StoreError
+from agent.store import database as database_module
 from agent.store import history as history_module
 from agent.store.history import HOLD, KEEP, MOST_FORGOTTEN, History
 from tests.core.build import at, s
@@ -145,3 +147,44 @@ def test_the_energy_of_a_day_is_that_of_its_intervals(history):
         parts = history.points(at(0), at(86_400), s(length))
         energies = [point.energy_wh(Part.SITE) for point in parts]
         assert sum(energies) == pytest.approx(day.energy_wh(Part.SITE), rel=1e-9)
+
+
+@pytest.mark.parametrize("where", [0.5, 1.0])
+def test_damage_that_shows_in_use_costs_only_what_cannot_be_read(tmp_path, where):
+    """A bad page would else keep reports, or new samples, from ever getting through again."""
+    history = History(tmp_path)
+    history.add(Sample(at(n), 100.0, GOOD) for n in range(20_000))
+    history.close()
+    file = tmp_path / "history.db"
+    content = bytearray(file.read_bytes())
+    page = int(len(content) * where) // 4096 * 4096 - 4096
+    content[page : page + 4096] = b"\xff" * 4096
+    file.write_bytes(content)
+    history = History(tmp_path)
+    assert history.salvaged == ""
+    with pytest.raises(StoreError, match="malformed"):
+        history.between(at(0), at(20_000))
+    assert "history.db was damaged" in history.salvaged
+    history.add([Sample(at(20_000), 100.0, GOOD)])
+    kept = {sample.at for sample in history.between(at(0), at(20_001))}
+    assert 19_700 < len(kept) < 20_001
+    assert {at(0), at(20_000)} <= kept
+    assert (tmp_path / "history.damaged-1").read_bytes() == content
+    history.close()
+
+
+def test_carrying_over_takes_no_longer_than_a_site_can_wait(tmp_path, monkeypatch):
+    history = History(tmp_path)
+    history.add(Sample(at(n), 100.0, GOOD) for n in range(1000))
+    history.close()
+    file = tmp_path / "history.db"
+    content = bytearray(file.read_bytes())
+    content[8192:12288] = b"\xff" * 4096
+    file.write_bytes(content)
+    monkeypatch.setattr(database_module, "CARRY_OVER_S", 0.0)
+    history = History(tmp_path)
+    with pytest.raises(StoreError):
+        history.between(at(0), at(1000))
+    assert history.newest(at(1000)) == at(999)
+    assert len(history.between(at(0), at(1000))) <= 2
+    history.close()

@@ -234,7 +234,7 @@ class Reporter:
         """
         now = self._clock.now()
         settled = await asyncio.to_thread(self._settled, now)
-        failure: WireError | None = None
+        failure: WireError | StoreError | None = None
         awake = self._awake()
         served = {request.request_id for request in awake}
         self._refused = {i: refusal for i, refusal in self._refused.items() if i in served}
@@ -245,8 +245,8 @@ class Reporter:
                 continue  # cancelled or changed by a poll meanwhile: the next round knows
             try:
                 await self._send(request, settled, now)
-            except WireError as error:
-                if not is_answer(error):
+            except (WireError, StoreError) as error:
+                if isinstance(error, WireError) and not is_answer(error):
                     raise
                 failure = error
                 self._refuse(request, error)
@@ -272,8 +272,8 @@ class Reporter:
             delays_s.append(max(delay_s if delay_s > 0 else RETRY_S, rest_s))
         return min(delays_s, default=None)
 
-    def _refuse(self, request: ReportRequest, error: WireError) -> None:
-        """The VTN will not have a report: let it rest, and name it."""
+    def _refuse(self, request: ReportRequest, error: WireError | StoreError) -> None:
+        """The VTN will not have a report, or it cannot be made: let it rest, and name it."""
         refusal = self._refused.setdefault(request.request_id, _Refusal(Backoff(self._rng)))
         refusal.again_s = self._clock.instant().boot_s + refusal.backoff.after(error)
         self._failed(error)

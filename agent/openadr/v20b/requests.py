@@ -82,10 +82,12 @@ def adopt(registration: Registration, request: ReportRequest, now: datetime) -> 
         return registration.with_request(request)
     if not earlier.dormant and _asks_same(earlier, request):
         return registration.with_request(replace(earlier, ends_at=request.ends_at))
-    cursor = earlier.sent_through
+    cursor, sending = earlier.sent_through, earlier.sending_through
     if earlier.granularity != request.granularity:
         cursor = floor(cursor, grain_of(request))
-    return registration.with_request(replace(request, sent_through=cursor))
+    # What may have arrived is repeated as it was: it may go out under the same id again.
+    sending = sending if _asks_same(earlier, request) else None
+    return registration.with_request(replace(request, sent_through=cursor, sending_through=sending))
 
 
 def grain_of(request: ReportRequest) -> timedelta:
@@ -219,7 +221,7 @@ def dormant(requests: Sequence[ReportRequest]) -> tuple[ReportRequest, ...]:
     """
     awake = {_kind(r) for r in requests if not r.dormant}
     kept = [
-        replace(r, dormant=True, sending_through=None)
+        replace(r, dormant=True)
         for r in sorted(requests, key=lambda r: r.sent_through)
         if r.ends_at is None and not (r.dormant and _kind(r) in awake)
     ]
