@@ -278,6 +278,9 @@ def load(path: Path, *, credentials: bool = True) -> Config:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        said = f"`flexload config example > {path}` makes one to edit; --config names another"
+        raise ConfigError(f"{path}: {error.strerror}; {said}") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -30,13 +30,22 @@ def ask(options: argparse.Namespace, command: str, **arguments: object) -> dict[
             with connection.makefile("rb") as answers:
                 line = answers.readline()
     except OSError as error:
-        raise CommandError(f"no agent answers on {path}: {error.strerror or error}") from error
+        raise CommandError(_unanswered(path, error)) from error
     if not line:
         raise CommandError(f"the agent on {path} closed the connection without an answer")
     reply: dict[str, Any] = json.loads(line)
     if not reply.get("ok"):
         raise CommandError(as_called(str(reply.get("error")), options))
     return reply
+
+
+def _unanswered(path: Path, error: OSError) -> str:
+    said = f"no agent answers on {path}: {error.strerror or error}"
+    if isinstance(error, PermissionError):
+        return f"{said}; only root, the agent's user and members of its group may ask it"
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return f"{said}; does it run, and with this configuration?"
+    return said
 
 
 def as_called(text: str, options: argparse.Namespace) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.clock import SystemClock
 from agent.config import Config, load
+from agent.control.keeper import departure_in
 from agent.enrolment.certificate import Certificate, certifies, read_certificate
 from agent.enrolment.check import check_connection
 from agent.enrolment.key import (
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     now = SystemClock().now()
     credentials = _credentials(ven, KeyKind(options.key_type), now)
     _tell(say, "key and certificate", credentials.steps)
-    registration, standing = _registration(config, ven)
+    registration, standing = _registration(config, ven, now)
     capacity = "not asked for (--offline)" if options.offline else asyncio.run(measure(config))
     sheet = sheet_of(config, ven, credentials.certificate, registration, capacity, now)
     _show(sheet, sheet_to, as_json=options.json, say=say)
@@ -122,7 +123,8 @@ def _credentials(ven: Ven20Settings, kind: KeyKind, now: datetime) -> Credential
             return Credentials((*steps, step), None)
     except CommandError as error:
         return Credentials((*steps, Step("files", State.FAIL, str(error))), None)
-    return Credentials((*steps, *_described(certificate, ven.cert, now)), certificate)
+    renewal = _renewal(ven.key, ven.cert, ven.label, certificate.ends - now)
+    return Credentials((*steps, *_described(certificate, ven.cert, renewal, now)), certificate)
 
 
 def _key(file: Path, kind: KeyKind) -> Step:
@@ -147,21 +149,33 @@ def _request(key: Path, cert: Path, name: str) -> Iterator[Step]:
     yield Step("certificate", State.TODO, f"{cert} is not there yet", remedy)
 
 
-def _described(certificate: Certificate, file: Path, now: datetime) -> Iterator[Step]:
+def _renewal(key: Path, cert: Path, name: str, left: timedelta) -> str:
+    """How to get the next certificate, with the request for it made; empty while there is time."""
+    if left >= SOON:
+        return ""
+    try:
+        make_request(key, name)
+    except CommandError as error:
+        return str(error)
+    return (
+        f"send {request_file(key)} to the utility again, and put what it returns in place of {cert}"
+    )
+
+
+def _described(certificate: Certificate, file: Path, renewal: str, now: datetime) -> Iterator[Step]:
     name = "certificate"
     begins, ends = (f"{at:%Y-%m-%d}" for at in (certificate.begins, certificate.ends))
     text = f'{file}, "{certificate.subject}" by "{certificate.issuer}"'
     yield Step(name, State.OK, text)
-    again = "have it renewed: move it away, and this command says how"
     if now >= certificate.ends:
-        yield Step("valid", State.FAIL, f"it expired on {ends}", again)
+        yield Step("valid", State.FAIL, f"it expired on {ends}", renewal)
     elif now < certificate.begins:
         yield Step("valid", State.FAIL, f"not before {begins}", "mend the clock here, or wait")
     else:
         left = certificate.ends - now
         state, words = State.OK, f"until {ends}, {format_duration(left)} more"
-        if left < SOON:
-            state, words = State.NOTE, f"{words}: {again}"
+        if renewal:
+            state, words = State.NOTE, f"{words}: {renewal}"
         yield Step("valid", state, words)
     yield Step("fingerprint", State.OK, certificate.fingerprint)
     yield Step("SHA-256", State.OK, certificate.sha256)
@@ -187,17 +201,23 @@ async def _connect(say: Callable[[str], None], ven: Ven20Settings) -> list[Step]
     return steps
 
 
-def _registration(config: Config, ven: Ven20Settings) -> tuple[Registration | None, Step]:
-    """What the agent has agreed with the VTN, read from beside it."""
+def _registration(
+    config: Config, ven: Ven20Settings, now: datetime
+) -> tuple[Registration | None, Step]:
+    """What the agent has agreed with the VTN, or its operator decided, read from beside it."""
     name, file = "registered", config.site.state_dir / "state.db"
+    try:
+        departure = departure_in(file, ven.name, now)
+        known = registration_in(file, ven.name)
+    except StoreError as error:
+        return None, Step(name, State.NOTE, f"cannot be told: {error}")
+    if departure is not None:
+        text = f"no: {departure.by} took it out of its program ({departure.why})"
+        return None, Step(name, State.NOTE, text, f"`flexload register {ven.name}` brings it back")
     if isinstance(ven, Ven20aSettings):
         return None, Step(
             name, State.OK, f"2.0a knows no registration: its venID is {ven.ven_id!r}"
         )
-    try:
-        known = registration_in(file, ven.name)
-    except StoreError as error:
-        return None, Step(name, State.NOTE, f"cannot be told: {error}")
     if known is None or not known.registration_id or known.vtn_url != ven.vtn_url:
         return None, Step(name, State.NOTE, "not yet: the agent does that once it runs")
     text = f"as {known.ven_id!r}, with VTN {known.vtn_id!r}"
@@ -224,7 +244,9 @@ def _say_next(
 ) -> None:
     told = (step.remedy or (step.text if step.state is State.FAIL else "") for step in left)
     remedies = list(dict.fromkeys(filter(None, told)))
-    if offline and not remedies:
+    if not remedies and standing.remedy:
+        remedies = [standing.remedy]
+    elif not remedies and offline:
         remedies = ["this command without --offline, to try the connection"]
     elif not remedies and standing.state is not State.OK:
         remedies = ["start the agent (`flexload run`, or its service): it registers by itself"]

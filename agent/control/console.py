@@ -229,8 +229,12 @@ class Console:
         log.warning("%s took VEN %s out of its program: %s", who, ven, why)
         self._changed(ended)
         self._moved(ven)
-        said = f"VEN {ven} leaves: its VTN is told, and its {len(ended)} events end"
-        return {"said": f"{said}; `flexload register {ven}` takes it back"}
+        count = len(ended)
+        what = "there is no event of its to end"
+        if count:
+            what = f"its {count} event{' ends' if count == 1 else 's end'} within the ramps"
+        said = f"VEN {ven} leaves: {what}; its VTN is told as soon as it can be reached"
+        return {"said": f"{said} (`flexload status`); `flexload register {ven}` takes it back"}
 
     async def _finish_leaving(self) -> None:
         """End what a crash in the middle of leaving left of a VEN's events."""
@@ -257,8 +261,11 @@ class Console:
             await self._keeper.put_departure(ven, None)
             await self._keeper.put_events((), AuditLine(now, who, f"VEN {ven} came back", why))
             log.warning("%s brought VEN %s back: %s", who, ven, why)
+            said = f"VEN {ven} comes back into its program"
+        else:
+            said = f"VEN {ven} had not left: it registers now, unless it is registered"
         self._moved(ven)
-        return {"said": f"VEN {ven} registers, unless it is registered"}
+        return {"said": f"{said}; `flexload status` says how it stands"}
 
     async def _reconsider(self, line: AuditLine) -> None:
         """Decide anew on every event, now that the site's rules have changed."""

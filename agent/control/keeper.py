@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,7 +24,7 @@ from agent.core.settlement import Performance
 from agent.core.timeline import BEGINNING
 from agent.errors import StoreBusyError, StoreError
 from agent.store.audit import Audit, AuditLine
-from agent.store.database import Database
+from agent.store.database import Database, failures, peek
 from agent.store.events import EventBook
 from agent.store.facts import Facts
 from agent.store.history import KEEP, History
@@ -256,12 +257,7 @@ class Keeper:
             return Stop(now, "somebody", why)
 
     def _read_departure(self, ven: str) -> Departure | None:
-        document = self._facts.get(_departure_fact(ven))
-        try:
-            return None if document is None else _DEPARTURE.validate_json(document)
-        except ValidationError:
-            why = "its record in state.db cannot be read, so it counts"
-            return Departure(self._started_at, "somebody", why)
+        return _departure_of(self._facts.get(_departure_fact(ven)), self._started_at)
 
     def _read_contacts(self) -> dict[str, datetime]:
         try:
@@ -274,6 +270,27 @@ def _note(failed: dict[str, StoreError], what: str, error: StoreError) -> None:
     if what not in failed:
         log.error("%s", error)
     failed[what] = error
+
+
+def departure_in(file: Path, ven: str, now: datetime) -> Departure | None:
+    """That a VEN was taken out of its program, in a database that may be another process's.
+
+    None also where there is no database yet. Raises `StoreError` or one of its kinds.
+    """
+    with failures(file):
+        if not file.exists():
+            return None
+    rows = peek(file, "SELECT value FROM facts WHERE name = ?", (_departure_fact(ven),))
+    return _departure_of(rows[0]["value"] if rows else None, now)
+
+
+def _departure_of(document: str | None, otherwise: datetime) -> Departure | None:
+    """A departure as it was kept; one whose record cannot be read counts, as if from `otherwise` on."""
+    try:
+        return None if document is None else _DEPARTURE.validate_json(document)
+    except ValidationError:
+        why = "its record in state.db cannot be read, so it counts"
+        return Departure(otherwise, "somebody", why)
 
 
 def _departure_fact(ven: str) -> str:

@@ -104,7 +104,7 @@ def refusal(alert: str, *, shown: bool) -> Fault:
         text = f"the VTN wants a client certificate, and there is none to show ({said})"
         return Fault(text, "", State.TODO)
     if "expired" in alert:
-        remedy = "have it renewed: `flexload enroll` says how once the old one is moved away"
+        remedy = "have it renewed: `flexload enroll` makes the request for it"
     elif "unknown ca" in alert:
         remedy = (
             "cert must be signed by the utility's authority; if it has intermediates, append them"

@@ -59,6 +59,9 @@ def read_key(file: Path) -> PrivateKeyTypes:
     """A private key. Raises `CommandError`."""
     try:
         return load_pem_private_key(file.read_bytes(), None)
+    except PermissionError as error:
+        said = "run this as root, or as the agent's user"
+        raise CommandError(f"{file} cannot be read: {error.strerror}; {said}") from error
     except OSError as error:
         raise CommandError(f"{file} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -17,7 +17,7 @@ from agent.openadr.v20a import reader as reader20a
 from agent.openadr.v20a import settings as settings20a
 from agent.openadr.v20a import writer as writer20a
 from agent.openadr.v20a.ven import list_in
-from agent.openadr.v20b import enrolment, writer
+from agent.openadr.v20b import enrolment, reader, writer
 from agent.openadr.v20b.http import HttpTransport, Transport
 from agent.openadr.v20b.messages import CreatedPartyRegistration, OadrResponse, quote
 from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
@@ -30,6 +30,10 @@ Ven20Settings = Ven20bSettings | settings20a.Ven20aSettings
 
 PROFILE, TRANSPORT = "2.0b", "simpleHttp"
 NAME = "OpenADR"
+DISTRUST = (
+    "compare vtn_fingerprint with what the utility says its signatures are made with;\n"
+    "leave it out if the utility does not sign"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ def question_of(settings: VenSettings, clock: Clock) -> Question:
     link = LinkKeeper(settings.name, settings.vtn_url, clock)
     if isinstance(settings, Ven20bSettings):
         transport, reading = means_of(settings, clock, link)
-        body, judge = writer.query_registration(), partial(_offer, reading, settings.max_bytes)
+        body, judge = writer.query_registration(), partial(_offer, reading, settings)
         return Question(enrolment.SERVICE, body, transport, judge)
     transport = HttpTransport(settings, clock, link)
     body = writer20a.request_event(settings.ven_id or "")
@@ -72,13 +76,15 @@ def without_certificate(settings: AnyVen) -> AnyVen:
     return settings.model_copy(update=changes)
 
 
-def _offer(reading: Reading, max_bytes: int, body: bytes) -> Step:
+def _offer(reading: Reading, settings: Ven20bSettings, body: bytes) -> Step:
     """Whether the VTN offers what we speak."""
     if page := _page(body):
         return page
     try:
-        message = reading(body, max_bytes)
+        message = reading(body, settings.max_bytes)
     except WireError as error:
+        if settings.vtn_fingerprint and _is_readable(body, settings.max_bytes):
+            return Step(NAME, State.FAIL, f"the answer is not taken: {error}", DISTRUST)
         return _stranger("2.0b", error)
     if not isinstance(message, CreatedPartyRegistration | OadrResponse):
         text = f"the VTN answers a query for what it offers with {type(message).__name__}"
@@ -98,6 +104,15 @@ def _offer(reading: Reading, max_bytes: int, body: bytes) -> Step:
         return Step(NAME, State.FAIL, f"{vtn} offers {said} only", remedy)
     poll = "" if message.poll is None else f", polls every {message.poll.total_seconds():g} s"
     return Step(NAME, State.OK, f"{vtn} offers {said}{poll}")
+
+
+def _is_readable(body: bytes, max_bytes: int) -> bool:
+    """Whether a message is one but for its signature."""
+    try:
+        reader.read(body, max_bytes)
+    except WireError:
+        return False
+    return True
 
 
 def _list(max_bytes: int, body: bytes) -> Step:

@@ -229,7 +229,7 @@ def _identity(sheet: Sheet) -> list[tuple[str, str]]:
         ("VEN name", sheet.ven_name),
         ("venID", sheet.ven_id or "none yet: the VTN gives one at registration"),
         ("profile", sheet.profile),
-        ("poll period", f"{_period(sheet.poll_s)}, or what the VTN asks for if that is longer"),
+        ("poll period", _polls(sheet)),
         ("VTN", sheet.vtn_url),
         ("fingerprint", sheet.fingerprint or "none yet: the certificate is still to be signed"),
     ]
@@ -244,6 +244,12 @@ def _identity(sheet: Sheet) -> list[tuple[str, str]]:
         ("largest import", format_power(sheet.max_import_w)),
         ("smallest import", format_power(sheet.min_import_w)),
     ]
+
+
+def _polls(sheet: Sheet) -> str:
+    asks = sheet.profile != PROFILES["openadr-2.0a"]
+    longer = ", or what the VTN asks for if that is longer" if asks else ""
+    return f"{_period(sheet.poll_s)}{longer}"
 
 
 def _capacity(sheet: Sheet) -> list[str]:

@@ -147,6 +147,7 @@ def test_without_an_agent_commands_fail_with_one_sentence(arguments, config, cap
     assert run(*arguments, "--config", config) == 1
     error = capsys.readouterr().err
     assert "no agent answers on" in error
+    assert "does it run, and with this configuration?" in error
     assert error.count("\n") == 1
 
 

@@ -310,6 +310,15 @@ async def test_an_answer_that_is_not_the_one(body, expected):
     assert expected in said
 
 
+async def test_an_answer_by_another_signer_says_what_to_compare():
+    """Not "is it an OpenADR server?": it is one."""
+    good = wire.created_party_registration()
+    async with Server(saying(good)) as server:
+        steps = await check(http(server.port), vtn_fingerprint=":".join(["AB"] * 10))
+    assert steps[-1].text == "the answer is not taken: the message is not signed"
+    assert "compare vtn_fingerprint with what the utility says" in steps[-1].remedy
+
+
 @pytest.mark.parametrize(
     ("body", "state", "expected"),
     [

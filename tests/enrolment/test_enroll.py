@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from agent.cli import main
 from agent.demo.site import SPEC, configuration
 from agent.store.database import peek
+from agent.store.facts import Facts
 from agent.store.registrations import Registration, Registrations, registration_in
 from agent.store.state import open_state
 from drivers.sim.site import SimSite
@@ -105,7 +106,6 @@ def test_a_certificate_for_another_key_or_out_of_time(site, tmp_path, capsys):
     for terms, expected in (
         ({"begins": -9 * DAY, "expires": -DAY}, "FAIL  valid        it expired on 20"),
         ({"begins": DAY}, "FAIL  valid        not before 20"),
-        ({"expires": 9 * DAY}, "note  valid        until 20"),
     ):
         certify(site, authority, **terms)
         assert expected in enroll(path, capsys, "--offline")[1]
@@ -115,6 +115,20 @@ def test_a_certificate_for_another_key_or_out_of_time(site, tmp_path, capsys):
     assert f"{site}/ven.crt is for another key than {site}/ven.key" in said
     (site / "ven.crt").write_text("nonsense")
     assert "ven.crt holds no certificate" in enroll(path, capsys, "--offline")[1]
+
+
+@pytest.mark.parametrize("expires", [-DAY, 9 * DAY])
+def test_the_request_for_the_next_certificate_is_made_in_time(site, tmp_path, capsys, expires):
+    path = config(site)
+    enroll(path, capsys, "--offline")
+    certify(site, Authority(tmp_path), begins=-99 * DAY, expires=expires)
+    (site / "ven.csr").unlink()
+    _, said = enroll(path, capsys, "--offline")
+    words = " ".join(said.split())
+    assert f"send {site}/ven.csr to the utility again" in words
+    assert f"put what it returns in place of {site}/ven.crt" in words
+    certify(site, Authority(tmp_path))
+    assert "again" not in enroll(path, capsys, "--offline")[1]
 
 
 def test_rsa_where_a_utility_wants_it(site, capsys):
@@ -308,6 +322,19 @@ def test_a_registration_elsewhere_or_a_broken_store_do_not_count(site, capsys):
     (site / "state.db").write_text("nonsense" * 100)
     _, said = enroll(path, capsys, "--offline")
     assert "note  registered   cannot be told: " in said
+
+
+def test_a_ven_that_was_taken_out_of_its_program_is_not_said_to_be_in_it(site, capsys):
+    url = "http://127.0.0.1:9/x"
+    path = config(site, tls=False, url=url)
+    registered(site, url)
+    database = open_state(site)
+    left = '{"since": "2026-07-01T12:00:00Z", "by": "kim", "why": "moving out"}'
+    Facts(database).put({"left demo-ven": left})
+    database.close()
+    _, said = enroll(path, capsys, "--offline")
+    assert "registered   no: kim took it out of its program (moving out)" in said
+    assert "`flexload register demo-ven` brings it back" in said
 
 
 def test_check_config_points_to_it_where_a_key_is_missing(site, capsys):

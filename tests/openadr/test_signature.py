@@ -79,9 +79,17 @@ def test_what_we_sign_is_valid_and_verifies_and_names_the_time(authority, kind):
 def test_a_fingerprint_may_be_the_whole_one_and_one_of_several(authority, pair):
     other = authority.issue("other", **LIVES)
     whole = pair.certificate.fingerprint(hashes.SHA256()).hex(":")
-    for trusted in (whole, [other.fingerprint, pair.fingerprint], pair.fingerprint.lower()):
+    printed = f"sha256 Fingerprint={whole.upper()}\n"  # by openssl x509 -fingerprint
+    bare = pair.fingerprint.replace(":", "").lower()
+    for trusted in (whole, printed, [other.fingerprint, pair.fingerprint], bare):
         message = read_signed(sign(EVENT, pair), pair, vtn_fingerprint=trusted)
         assert events_in(message) == ["ev-1"]
+
+
+@pytest.mark.parametrize("wrong", ["", "00:11", "AB" * 9, "AB" * 20, "XY" * 10])
+def test_what_is_no_fingerprint_is_refused_in_words(pair, wrong):
+    with pytest.raises(ValueError, match="is no fingerprint: the last 10 bytes of the cert"):
+        read_signed(sign(EVENT, pair), pair, vtn_fingerprint=wrong)
 
 
 def refused(body: bytes, pair, why: str, clock=None) -> None:

@@ -344,6 +344,22 @@ async def test_out_of_its_program_it_asks_for_nothing_and_back_in_it_polls_on(vt
     await until(lambda: rig.ven.link().registered)
 
 
+async def test_leaving_opts_out_of_what_the_vtn_believes_we_take_part_in(vtn, rig):
+    """There is no registration to cancel: unanswered, the utility would count on us to the events' end."""
+    assert await listed(vtn, rig, wire20a.event("ev-1"), wire20a.event("over", start=NOON - HOUR))
+    at = rig.clock.now()
+    rig.book.put(
+        replace(rig.record("ev-1"), ended_at=at, ended_by=Ending.OPTED_OUT),
+        replace(rig.record("over"), ended_at=at - HOUR, ended_by=Ending.OPTED_OUT),
+    )
+    answered = vtn.count("oadrCreatedEvent")
+    rig.departure = Departure(at, "kim", "moving out")
+    rig.ven.wake()
+    message = await vtn.seen("oadrCreatedEvent", answered + 1)
+    assert message.event_answers == {"ev-1": (200, "optOut", "dist-1")}
+    await until(lambda: rig.registration.answers == ())
+
+
 @pytest.mark.parametrize("shown", [True, False])
 async def test_a_vtn_that_asks_for_our_certificate_gets_it(tmp_path, authority, shown):
     server, ven = authority.issue("localhost"), authority.issue("ven")

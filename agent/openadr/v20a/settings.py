@@ -30,6 +30,11 @@ class Ven20aSettings(VenSettings):
         """Aggregators write down the whole address of the one service: both forms will do."""
         return url.removesuffix(f"/{SERVICE}")
 
+    @property
+    def label(self) -> str:
+        """What the VTN's operator knows it as: the venID, as the profile has no names."""
+        return self.ven_id
+
     @classmethod
     def example_url(cls) -> str:
         """What `vtn_url` looks like in this profile."""

@@ -5,6 +5,7 @@ Every poll asks for all events, so that nothing can have been missed and every l
 
 import random
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from agent.clock import Clock
@@ -29,6 +30,7 @@ from agent.openadr.v20b.messages import (
 )
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
+from agent.openadr.v20b.writer import new_id
 from agent.store.events import EventBook
 from agent.store.registrations import Registration, Registrations
 
@@ -101,6 +103,18 @@ class Ven20a(PullVen):
             await self._receive(self._for_this_site(events), standing)
         except WireError as error:
             self._failed(error)
+
+    async def _take_leave(self) -> None:
+        """Opt out of what the VTN believes we take part in: there is no registration to end."""
+        departure, held = self._registration.departed(), self._registration.current
+        if departure is None or held is None:
+            return
+        answers = self._events.withdrawals(held, departure.since)
+        if answers:
+            body = writer.created_event(held.ven_id, self._events.request_id or new_id(), answers)
+            with suppress(NotRegisteredError):  # then it expects nothing of us either
+                await self._vtn.ask(SERVICE, body, held.ven_id)
+        await self._registration.update(lambda r: replace(r, answers=()))
 
     def _lapse(self, why: str) -> None:
         # Polls say whether it knows us: an answer that it will not have is an answer that did not arrive.

@@ -137,6 +137,17 @@ class EventReceiver:
         )
         return replace(registration, answers=known)
 
+    def withdrawals(self, registration: Registration, left_at: datetime) -> tuple[EventAnswer, ...]:
+        """An optOut for each event that the VTN was told we take part in, and that leaving cut short."""
+        return tuple(
+            EventAnswer(answer.event_id, answer.revision, Opt.OUT)
+            for answer in registration.answers
+            if answer.opt is Opt.IN
+            and (record := self._record(answer.event_id)) is not None
+            and record.ended_at is not None
+            and record.ended_at >= left_at
+        )
+
     def _record(self, event_id: str) -> EventRecord | None:
         return self._book.records.get((self._settings.name, event_id))
 

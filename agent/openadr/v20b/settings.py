@@ -1,5 +1,6 @@
 """Settings of OpenADR 2.0 VENs, as they stand in the configuration."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -15,9 +16,24 @@ from pydantic import (
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
 Identifier = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
+
+
+def _as_fingerprint(said: object) -> object:
+    """With or without colons, or as `openssl x509 -fingerprint` prints it, name and all."""
+    if not isinstance(said, str):
+        return said
+    digits = said.rpartition("=")[2].strip().replace(":", "").upper()
+    if re.fullmatch(r"([0-9A-F]{2}){10}(([0-9A-F]{2}){22})?", digits) is None:
+        raise ValueError(
+            "is no fingerprint: the last 10 bytes of the certificate's SHA-256, or all 32, "
+            "in hexadecimal digits"
+        )
+    return ":".join(digits[at : at + 2] for at in range(0, len(digits), 2))
+
+
 Fingerprint = Annotated[
     str,
-    BeforeValidator(lambda said: said.strip().upper() if isinstance(said, str) else said),
+    BeforeValidator(_as_fingerprint),
     Field(
         pattern=r"^([0-9A-F]{2}:){9}(([0-9A-F]{2}:){22})?[0-9A-F]{2}$",
         description="The last ten bytes of a certificate's SHA-256, or all 32: 00:11:AA and so on.",
