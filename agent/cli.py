@@ -20,7 +20,7 @@ OK, FAILURE, USAGE = 0, 1, 2
 _COMMANDS = {
     "run": "run the agent in the foreground",
     "check-config": "check a configuration, and with --online everything it names",
-    "config": "print an example configuration or its schema",
+    "config": "print an example configuration, a ready program for it, or its schema",
     "enroll": "make key and request, check certificate and connection, write the utility's sheet",
     "status": "show what the agent does now",
     "events": "list events and what was delivered",
@@ -93,7 +93,10 @@ def _check_config(command: argparse.ArgumentParser) -> None:
 
 
 def _example(command: argparse.ArgumentParser) -> None:
-    command.add_argument("what", choices=["example", "schema"])
+    command.add_argument("what", choices=["example", "program", "schema"])
+    command.add_argument(
+        "name", nargs="?", metavar="NAME", help="of a ready program; none: list them"
+    )
 
 
 def _enroll(command: argparse.ArgumentParser) -> None:

@@ -41,7 +41,7 @@ from agent.fields import (
 )
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v20a.settings import Ven20aSettings
-from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
 from agent.places import DEFAULT_SOCKET, DEFAULT_STATE, directory_fault, socket_fault
 from agent.web.settings import WebSettings
 from drivers.errors import SettingsError
@@ -366,6 +366,16 @@ def others_contexts(config: Config, name: str) -> frozenset[str]:
     listed = {ven.name: set(ven.market_contexts) for ven in config.ven}
     mine = listed.pop(name, set())
     return frozenset().union(*listed.values()) - mine
+
+
+def may_come(program: ProgramTable, ven: VenSettings, config: Config) -> bool:
+    """Whether events of a program may come to a VEN."""
+    context, listed = program.market_context, ven.market_contexts
+    return (
+        program.ven in (None, ven.name)
+        and (not listed or context in ("*", *listed))
+        and context not in others_contexts(config, ven.name)
+    )
 
 
 def equipment_of(config: Config) -> Equipment:

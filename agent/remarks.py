@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from itertools import pairwise
 from urllib.parse import urlsplit
 
-from agent.config import Config, ProgramTable, WorkloadTable
-from agent.core.program import DropTo
+from agent.config import Config, ProgramTable, WorkloadTable, may_come
+from agent.core.program import Ask, DropBy, DropByShare, DropTo
 from agent.core.site import WorkloadClass
 from agent.openadr.v20a.settings import Ven20aSettings
+from agent.openadr.v20b.settings import Ven20bSettings
 from agent.units import format_power
 
 COLLECTIVE_S = 480.0
@@ -39,25 +41,64 @@ def _of_program(program: ProgramTable, config: Config) -> Iterator[str]:
     name = f"program {program.name}"
     if not program.levels:
         yield f"{name} has no levels: SIMPLE events of it will shed nothing"
-    for level, ask in program.levels.items():
+    for level in program.levels:
         if level > HIGHEST_SIMPLE:
             yield (
                 f"{name}: SIMPLE has no level {level}, only 1, 2 and 3: "
                 "LOAD_DISPATCH level and x-loadControlLevelOffset alone can ask for it"
             )
-        if isinstance(ask, DropTo) and ask.limit_w >= config.site.max_import:
-            limit, most = format_power(ask.limit_w), format_power(config.site.max_import)
-            yield f"{name}: level {level}, drop to {limit}, sheds nothing: site.max_import is {most}"
-    context = program.market_context
+    asks: dict[str, Ask] = {f"level {level}": program.levels[level] for level in program.levels}
+    if program.emergency is not None:
+        asks["emergency"] = program.emergency
+    for what, ask in asks.items():
+        yield from (f"{name}: {what}, {remark}" for remark in _of_ask(ask, config))
+    for lower, higher in pairwise(sorted(program.levels)):
+        if _is_less(program.levels[higher], program.levels[lower]):
+            yield f"{name}: level {higher} asks for less than level {lower}"
+    if config.ven and not any(may_come(program, ven, config) for ven in config.ven):
+        yield f"{name}: no [[ven]] takes events of its market context {program.market_context}"
     if program.telemetry is not None:
-        for ven in config.ven:
-            listed = not ven.market_contexts or context in ("*", *ven.market_contexts)
-            mute = isinstance(ven, Ven20aSettings) and program.ven in (None, ven.name)
-            if mute and listed:
-                yield f"{name} wants telemetry, and VEN {ven.name} has none: OpenADR 2.0a has no reports"
-    listened = [ven.market_contexts for ven in config.ven]
-    if listened and context != "*" and all(some and context not in some for some in listened):
-        yield f"{name}: no [[ven]] takes events of its market context {context}"
+        yield from _of_telemetry(program, program.telemetry, config)
+
+
+def _of_ask(ask: Ask, config: Config) -> Iterator[str]:
+    """What the site's own limits leave of an ask."""
+    if not isinstance(ask, DropTo):
+        return
+    site, limit = config.site, f"drop to {format_power(ask.limit_w)}"
+    if ask.limit_w >= site.max_import:
+        yield f"{limit}, sheds nothing: site.max_import is {format_power(site.max_import)}"
+    if ask.limit_w < site.min_import:
+        least = format_power(site.min_import)
+        yield f"{limit}, is not gone down to: site.min_import is {least}"
+
+
+def _is_less(ask: Ask, other: Ask) -> bool:
+    """Whether one ask sheds less than another, where that is so at any baseline."""
+    match ask, other:
+        case DropTo(limit_w), DropTo(other_w):
+            return limit_w > other_w
+        case DropBy(reduction_w), DropBy(other_w):
+            return reduction_w < other_w
+        case DropByShare(share), DropByShare(other_share):
+            return share < other_share
+        case _:
+            return False
+
+
+def _of_telemetry(program: ProgramTable, period_s: float, config: Config) -> Iterator[str]:
+    """Telemetry that a program wants and a VEN does not offer."""
+    name = f"program {program.name} wants telemetry"
+    for ven in config.ven:
+        if not may_come(program, ven, config):
+            continue
+        if isinstance(ven, Ven20aSettings):
+            yield f"{name}, and VEN {ven.name} has none: OpenADR 2.0a has no reports"
+        if isinstance(ven, Ven20bSettings) and not ven.report_min_s <= period_s <= ven.report_max_s:
+            yield (
+                f"{name} every {period_s:g} s, and VEN {ven.name} offers "
+                f"{ven.report_min_s:g} s to {ven.report_max_s:g} s (report_min_s, report_max_s)"
+            )
 
 
 def _of_workload(workload: WorkloadTable) -> Iterator[str]:

@@ -291,6 +291,10 @@ def test_the_example_leaves_nothing_to_remark():
         ),
         ("program.0.levels.5", "drop by 1 %", "program fast-dr: SIMPLE has no level 5"),
         ("program.0.levels.1", "drop to 400 kW", "level 1, drop to 400 kW, sheds nothing"),
+        ("program.0.emergency", "drop to 1 MW", "fast-dr: emergency, drop to 1 MW, sheds nothing"),
+        ("site.min_import", "130 kW", "level 3, drop to 120 kW, is not gone down to: site.min_im"),
+        ("program.0.levels.2", "drop by 5 %", "fast-dr: level 2 asks for less than level 1"),
+        ("program.0.telemetry", "2 d", "telemetry every 172800 s, and VEN utility offers 1 s"),
         ("workload.1.tier", 0, "workload *: tier 0 with may_pause"),
         ("workload.2.class", "training", "workload nightly-*: training that is paused for 8 min"),
     ],
@@ -309,6 +313,15 @@ def test_telemetry_that_a_ven_cannot_give_is_noted():
     assert "program fast-dr wants telemetry, and VEN aggregator has none" in note
     document["program"][0]["ven"] = "utility"
     assert list(remarks(parse(document))) == []
+
+
+def test_a_program_of_a_ven_that_does_not_listen_for_it_is_noted():
+    document = changed("program.0.ven", "utility")
+    assert list(remarks(parse(document))) == []
+    document["ven"].append({**AGGREGATOR, "market_contexts": ["http://elsewhere.example"]})
+    document["program"][0]["ven"] = "aggregator"
+    [note] = remarks(parse(document))
+    assert "program fast-dr: no [[ven]] takes events of its market context http://ut" in note
 
 
 @pytest.mark.parametrize(

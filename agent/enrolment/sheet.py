@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent.config import Config, others_contexts, policy_of, programs_of
+from agent.config import Config, may_come, policy_of, programs_of
 from agent.core.policy import TIER_SLOWDOWN, least_notice_s
 from agent.core.program import describe_ask
 from agent.enrolment.capacity import Capacity
@@ -180,7 +180,7 @@ def _tiers(config: Config, capacity: Capacity | None) -> tuple[Give, ...]:
 
 
 def _programs(config: Config, ven: Ven20Settings) -> tuple[Part, ...]:
-    taken, policy = ven.market_contexts, policy_of(config)
+    policy = policy_of(config)
     return tuple(
         Part(
             name=program.name,
@@ -192,9 +192,7 @@ def _programs(config: Config, ven: Ven20Settings) -> tuple[Part, ...]:
             telemetry_s=table.telemetry,
         )
         for table, program in zip(config.program, programs_of(config), strict=True)
-        if program.ven in (None, ven.name)
-        and (not taken or program.market_context in ("*", *taken))
-        and program.market_context not in others_contexts(config, ven.name)
+        if may_come(table, ven, config)
     )
 
 

@@ -99,6 +99,29 @@ def test_a_missing_configuration_is_2(tmp_path, capsys):
     assert "No such file" in capsys.readouterr().err
 
 
+def test_a_ready_program_is_appended_to_the_configuration(tmp_path, capsys):
+    assert run("config", "program") == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert len(listed) >= 6
+    assert listed["us-ca-bip"].startswith("California, Base Interruptible Program")
+    path = tmp_path / "agent.toml"
+    run("config", "example")
+    for name in listed:
+        assert run("config", "program", name) == 0
+    path.write_text(capsys.readouterr().out)
+    assert run("check-config", "--config", path) == 0
+    said = capsys.readouterr().out
+    assert said.count("\nnote ") == said.count("no [[ven]] takes events of its market context")
+    assert said.count("\nnote ") == len(listed)
+
+
+def test_a_program_that_is_not_ready_is_2_and_names_those_that_are(capsys):
+    assert run("config", "program", "us-ca-pib") == 2
+    assert "no program 'us-ca-pib' is ready; there are: gb-" in capsys.readouterr().err
+    assert run("config", "example", "us-ca-bip") == 2
+    assert "takes no name" in capsys.readouterr().err
+
+
 def test_the_example_passes_its_own_check(tmp_path, capsys):
     assert run("config", "example") == 0
     text = capsys.readouterr().out

@@ -1,81 +1,63 @@
-"""Each program that the documentation offers: an event of its kind comes to the right limits in time."""
+"""Each program that is ready to be copied: an event of its kind comes to the right limits in time."""
 
-import tomllib
+import re
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from agent.config import parse, policy_of, programs_of
-from agent.core.agenda import Inputs, agenda_of
-from agent.core.event import EventRecord, Opt, SignalKind
+from agent.core.event import Opt, SignalKind
 from agent.core.intake import receive
-from agent.core.timeline import Ceiling, SourceKind
+from agent.core.sample import Sample
+from agent.core.site import MeterQuality
+from agent.core.timeline import SourceKind
 from agent.remarks import remarks
-from tests.core.build import at, event, gpu, instant, record, snapshot
+from tests.core.build import at, event
+from tests.core.profiles import BASELINE_W, MIN, READY, H, Played, configured
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "docs" / "examples" / "programs"
-FILES = sorted(FOLDER.glob("*.toml"))
-BASELINE_W = 300_000.0
-H, MIN = 3600.0, 60.0
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "programs.md").read_text()
 
 
-def configured(name):
-    """The example configuration with a profile's program in place of its own."""
-    document = tomllib.loads(files("agent").joinpath("example.toml").read_text())
-    profile = tomllib.loads((FOLDER / f"{name}.toml").read_text())
-    assert list(profile) == ["program"]
-    document["ven"][0]["market_contexts"] = []
-    return parse({**document, **profile, "blackout": []})
+@pytest.mark.parametrize("name", READY)
+def test_every_program_is_valid_says_its_source_and_date_and_is_documented(name):
+    assert list(remarks(configured(name))) == []
+    text = READY[name]
+    source = text.split("# Source: ")[1].split("\n#   ")[0].replace("\n# ", " ")
+    assert re.search(r"\b20[0-9]{2}\b", source)
+    assert "not checked" in source
+    assert f"(../agent/programs/{name}.toml)" in DOCUMENTED
 
 
-class Played:
-    """A profile's program with one event or several, received at second 0."""
-
-    def __init__(self, name, *events):
-        config = configured(name)
-        self.policy, self.programs = policy_of(config), programs_of(config)
-        [self.program] = self.programs
-        self.records: list[EventRecord] = []
-        for one in events:
-            sent = replace(one, program=self.program.market_context)
-            taken = receive(None, sent, self.programs, self.policy, at(0), 0.0)
-            assert taken.record is not None
-            baseline = None if sent.standing else record(baseline_w=BASELINE_W).baseline
-            self.records.append(replace(taken.record, baseline=baseline))
-
-    def ceiling(self, second, lost_s=0.0) -> Ceiling:
-        """The ceiling at a second, with the VTN lost for so long."""
-        inputs = Inputs(
-            instant(second),
-            snapshot([gpu()], when=at(second)),
-            {one.key: one for one in self.records},
-            (),
-            (),
-            {"ven": at(second - lost_s)},
-        )
-        timeline = agenda_of(inputs, self.programs, self.policy, BASELINE_W).timeline
-        found = timeline.ceiling_at(at(second))
-        assert found is not None
-        return found
-
-    def limits(self, *seconds):
-        """The limits that events and connection set, kW; None where they set none."""
-        found = [self.ceiling(second) for second in seconds]
-        asked = (SourceKind.EVENT, SourceKind.CAPACITY)
-        return [round(c.limit_w / 1000, 3) if c.source.kind in asked else None for c in found]
+@pytest.mark.parametrize("name", READY)
+def test_with_the_vtn_lost_for_days_an_open_event_holds_only_where_the_program_says_so(name):
+    played = Played(name, event((0, 1), start=H))
+    asked = played.ceiling(3 * H)
+    assert asked.source.kind is SourceKind.EVENT
+    assert asked.limit_w < BASELINE_W
+    lost = played.ceiling(100 * H, lost_s=97 * H)
+    lets_go = name.startswith("gb-")
+    assert (lost.source.kind is not SourceKind.EVENT) == lets_go
+    assert lets_go or lost.limit_w == asked.limit_w
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_profile_is_valid_says_its_source_and_is_in_the_documentation(path):
-    assert list(remarks(configured(path.stem))) == []
-    text = path.read_text()
-    assert "# Source: " in text
-    assert "20" in text.split("# Source: ")[1].split("#\n")[0]
-    assert "not checked" in text
-    assert f"(examples/programs/{path.name})" in (ROOT / "docs" / "programs.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "limit_w"), [("us-ny-coned-csrp", 215e3), ("us-az-field-trial", 206_250.0)]
+)
+def test_a_reduction_is_held_against_the_hour_before(name, limit_w):
+    played = Played(name, event((H, 1), start=H))
+    [called] = played.records
+    played.records = [replace(called, baseline=None)]
+    samples = [
+        Sample(at(n), 300e3 if n < 45 * MIN else 200e3, MeterQuality.GOOD)
+        for n in range(0, round(H), 10)
+    ]
+    agenda = played.agenda(H, samples=samples)
+    [frozen] = agenda.frozen
+    assert frozen.baseline is not None
+    assert frozen.baseline.power_w == 275_000.0
+    ceiling = agenda.timeline.ceiling_at(at(H + 20 * MIN))
+    assert ceiling is not None
+    assert ceiling.limit_w == limit_w
 
 
 def test_bip_drops_to_the_firm_level_at_the_start_whatever_level_is_called():
@@ -83,7 +65,7 @@ def test_bip_drops_to_the_firm_level_at_the_start_whatever_level_is_called():
         played = Played("us-ca-bip", event((4 * H, level), start=30 * MIN))
         start, end = 30 * MIN, 30 * MIN + 4 * H
         assert played.limits(start - 1, start, end - 1, end + 10 * MIN) == [None, 120, 120, None]
-        assert played.ceiling(start).firm
+        assert (played.ceiling(start).firm, played.ceiling(start).margin) == (True, 0.02)
         assert played.ceiling(end + 11 * MIN).source.kind is SourceKind.REBOUND
 
 
