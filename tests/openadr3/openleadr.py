@@ -101,8 +101,9 @@ class OpenleadrRs:
     client_id = "site-a"
     secret = "the secret of site a"
 
-    def __init__(self, program: Path, postgres: Postgres) -> None:
+    def __init__(self, program: Path, postgres: Postgres, mqtt_url: str | None = None) -> None:
         self._program = program
+        self._mqtt_url = mqtt_url
         self._postgres = postgres
         self._port = free_port()
         self._key = b""
@@ -122,6 +123,12 @@ class OpenleadrRs:
             "OAUTH_TOKEN_URL": f"{self.url}/auth/token",
             "RUST_LOG": "warn",
         }
+        if self._mqtt_url is not None:
+            environment |= {
+                "MQTT_URL": self._mqtt_url,
+                "MQTT_USERNAME": "vtn",
+                "MQTT_PASSWORD": "x",
+            }
         self._process = self._spawn(environment)
         async with asyncio.timeout(30):
             while not await self._answers():

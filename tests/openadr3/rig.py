@@ -11,7 +11,7 @@ class Rig3(Rig):
     """One VEN that can be stopped and started over as a process would be."""
 
     def _settings(self, **fields: Any) -> Any:
-        return Ven3Settings(kind="openadr-3", **fields)
+        return Ven3Settings(kind="openadr-3", **{"mqtt": False, **fields})
 
     def _ven(self, **parts: Any) -> Any:
         return Ven3(self.settings, history=self.history, **parts)

@@ -9,7 +9,8 @@ from agent.core.capacity import connections_of
 from agent.core.event import Ending, Opt, OptDecision
 from agent.core.lifecycle import opted_out
 from agent.openadr.iso8601 import format_time
-from tests.openadr.rig import PROGRAM
+from tests.openadr.rig import PROGRAM, until
+from tests.openadr3.mosquitto import Mosquitto
 from tests.openadr3.openleadr import OpenleadrRs, Postgres, needed
 from tests.openadr3.rig import Rig3
 
@@ -25,9 +26,12 @@ def postgres():
 
 
 @pytest.fixture
-async def vtn(postgres):
+async def vtn(postgres, request):
     program, _ = needed()
-    server = OpenleadrRs(program, postgres)
+    url = None
+    if "broker" in request.fixturenames:
+        url = f"mqtt://127.0.0.1:{request.getfixturevalue('broker').port}"
+    server = OpenleadrRs(program, postgres, url)
     await server.start()
     yield server
     server.stop()
@@ -56,6 +60,15 @@ async def rig(vtn, tmp_path, request):
     rig.program_id = made["id"]
     yield rig
     await rig.stop()
+
+
+@pytest.fixture
+async def broker(tmp_path):
+    """The broker that the VTN publishes to, where it comes first among what a test asks for."""
+    mosquitto = Mosquitto(tmp_path)
+    await mosquitto.start()
+    yield mosquitto
+    mosquitto.kill()
 
 
 def event(rig, kind="SIMPLE", values=(2,), start_s=0, duration="PT1H", **fields):
@@ -185,3 +198,27 @@ async def test_a_database_that_is_away_cancels_nothing(rig, vtn, postgres):
         await vtn.ask("DELETE", f"events/{made['id']}")
         await rig.turn()
         assert rig.record(made["id"]).ended_by is Ending.CANCELLED
+
+
+async def test_what_changes_is_heard_by_mqtt_and_by_polls_when_the_broker_is_killed(
+    broker, rig, vtn
+):
+    rig.settings = rig.settings.model_copy(update={"mqtt": True})
+    await rig.restart()
+    await rig.rested(2)
+
+    async def heard(condition):
+        rig.clock.leap(1)  # Until the next notification may count.
+        await until(condition)
+
+    made = await vtn.ask("POST", "events", sent := event(rig))
+    await heard(lambda: ("ven", made["id"]) in rig.book.records)
+    await vtn.ask("PUT", f"events/{made['id']}", {**sent, **event(rig, values=(3, 1))})
+    await heard(lambda: values(rig, made["id"]) == [3, 1])
+    await vtn.ask("DELETE", f"events/{made['id']}")
+    await heard(lambda: rig.record(made["id"]).ended_by is Ending.CANCELLED)
+    broker.kill()
+    await until(lambda: "MQTT" in rig.ven.link().trouble)
+    made = await vtn.ask("POST", "events", event(rig))
+    await rig.turn()
+    assert values(rig, made["id"]) == [2]

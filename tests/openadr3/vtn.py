@@ -14,6 +14,7 @@ from tests.openadr3.contract import Contract
 
 BASE = "/openadr3"
 CREATED = "2027-03-04T11:00:00Z"
+OPERATIONS = ("create", "update", "delete")
 Document = dict[str, Any]
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -49,6 +50,8 @@ class ScriptedVtn3:
         self.client = client
         self.tokens: dict[str, str] = {}
         self.token_lasts_s: int | None = 3600
+        self.mqtt: Document | None = None
+        """What /notifiers says of a broker."""
         self.url = ""
         self._numbers = itertools.count(1)
         self._news = asyncio.Event()
@@ -110,6 +113,11 @@ class ScriptedVtn3:
             return self._token(body)
         if self.client is not None and token not in self.tokens:
             return (403 if self.version == "3.0.1" else 401), problem("no token, or an old one")
+        if path == "notifiers":
+            return 200, {"WEBHOOK": True, **({"MQTT": self.mqtt} if self.mqtt else {})}
+        if path.startswith("notifiers/mqtt/topics/"):
+            topic = path.removeprefix("notifiers/mqtt/topics/")
+            return 200, {"topics": {o.upper(): f"{topic}/{o}" for o in OPERATIONS}}
         kind, _, object_id = path.rpartition("/") if path.count("/") in (1, 3) else (path, "", "")
         if kind.startswith("vens/"):
             kind = "resources"

@@ -15,7 +15,16 @@ from agent.openadr.v3.dialect import Report, dialect_of
 from agent.openadr.v3.http import Http, Query, StatusError
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.tokens import Tokens
-from agent.openadr.v3.wire import RejectedObject, WireReport, WireResource, WireVen, read_object
+from agent.openadr.v3.wire import (
+    RejectedObject,
+    WireMqtt,
+    WireNotifiers,
+    WireReport,
+    WireResource,
+    WireTopics,
+    WireVen,
+    read_object,
+)
 from agent.openadr.v20b.standing import LinkKeeper
 
 PAGE = 50
@@ -81,6 +90,24 @@ class Client:
             await self._ask("PUT", f"reports/{url_quote(report_id, safe='')}", body=body)
             return report_id
         return _usable(await self._ask("POST", "reports", body=body), WireReport, "report").id
+
+    async def mqtt(self) -> WireMqtt | None:
+        """Where the VTN's broker is; None: it has none (3.1.0)."""
+        return _usable(await self._ask("GET", "notifiers"), WireNotifiers, "notifiers").mqtt
+
+    async def topics(self, path: str) -> tuple[str, ...]:
+        """Topics of what changes at some path: `programs`, `vens/7/events` (3.1.0)."""
+        answer = await self._ask("GET", f"notifiers/mqtt/topics/{path}")
+        return _usable(answer, WireTopics, "topics").names
+
+    async def token(self) -> str | None:
+        """A token for the VTN's broker; None when we go without."""
+        return None if self._tokens is None else await self._tokens.current()
+
+    def refused(self, token: str) -> None:
+        """The broker would not have this one."""
+        if self._tokens is not None:
+            self._tokens.refused(token)
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -41,6 +41,11 @@ class Ven3Settings(VenSettings):
     scope: str | None = Field(None, description="Scopes to ask for; none: what the server gives.")
     proxy: str | None = Field(None, description="HTTP proxy to reach the VTN through.")
 
+    mqtt: bool | Literal["auto"] = Field(
+        "auto",
+        description="3.1.0: hear of changes by MQTT: true, false, or auto: where the VTN has a broker.",
+    )
+
     @field_validator("token_url", "proxy")
     @classmethod
     def _is_http(cls, url: str | None) -> str | None:
@@ -54,6 +59,12 @@ class Ven3Settings(VenSettings):
     def _has_both(self) -> Self:
         if (self.client_id is None) != (self.client_secret is None):
             raise ValueError("client_id and client_secret go together")
+        return self
+
+    @model_validator(mode="after")
+    def _can_hear(self) -> Self:
+        if self.mqtt is True and self.version == "3.0.1":
+            raise ValueError("mqtt is for version 3.1.0: 3.0.1 knows no broker")
         return self
 
     @classmethod

@@ -3,7 +3,8 @@
     poll ──▶ events.ListReceiver ──▶ event book, on_intake
      └─────▶ reports.EventReporter ──▶ reports that events ask for, opts (OPERATING_STATE)
 
-Every poll asks for everything, so that nothing can have been missed and every list is whole. There is
+A notification (broker.BrokerListener ──▶ notices.Notices) has the next poll come at once, and is nothing
+more: every poll asks for everything, so that nothing can have been missed and every list is whole. There is
 no registration to be had: our ven and resource objects are looked up or created, and a VTN that will
 have none of them is polled all the same.
 """
@@ -20,8 +21,10 @@ from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import UnreachableError, WireError
 from agent.openadr.rounds import RoundVen
+from agent.openadr.v3.broker import BrokerListener
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.events import ListReceiver
+from agent.openadr.v3.notices import Notices
 from agent.openadr.v3.reports import EventReporter
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import RejectedObject, WireProgram, read_objects
@@ -77,6 +80,8 @@ class Ven3(RoundVen):
         self._reporter = EventReporter(
             settings, self._client, registration, self._events, history, programs, clock
         )
+        self._notices = Notices(clock, self._notified)
+        self._broker = BrokerListener(settings, self._client, link, clock, rng, self._notices.hear)
         self._enrol_at_s = 0.0
         self._enrolled = settings.client_id is None
         self._rejected: frozenset[RejectedObject] = frozenset()
@@ -88,13 +93,30 @@ class Ven3(RoundVen):
     async def run(self) -> None:
         """Poll and report until cancelled. A VTN in trouble never ends it."""
         try:
-            await self._supervise("polling", self._converse)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._supervise("polling", self._converse))
+                tasks.create_task(self._supervise("notices", self._notices.run))
+                if self._settings.mqtt is not False and self._settings.version != "3.0.1":
+                    tasks.create_task(self._supervise("listening", self._broker.run))
         finally:
             await self._client.close()
+
+    def _notified(self) -> None:
+        """Poll at once. A VTN that is lost is polled when its back-off says, and one we left, not at all."""
+        link = self._link.link
+        if link.lost_since is None and link.left is None:
+            self.wake()
 
     @property
     def _poll_s(self) -> float:
         return self._settings.poll_s
+
+    async def _turn(self) -> float:
+        began_s = self._clock.instant().boot_s
+        try:
+            return await super()._turn()
+        finally:
+            self._notices.round_s = self._clock.instant().boot_s - began_s
 
     async def _poll(self) -> None:
         documents = await self._client.programs()
@@ -110,6 +132,12 @@ class Ven3(RoundVen):
         await self._events.take(events, programs, self._client.event)
         await self._registration.update(lambda held: replace(held, listed_boot=self._boot_id))
         self._link.limits(void=False)
+        held = self._registration.current
+        contexts = self._settings.market_contexts
+        self._broker.place(
+            "" if held is None else held.ven_id,
+            (p.id for p in programs if not contexts or p.name in contexts),
+        )
 
     async def _settle(self) -> None:
         await self._reporter.tell_opts()

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -94,6 +95,10 @@ def _whole_or(default: int) -> BeforeValidator:
         return default if number is None else number
 
     return BeforeValidator(read)
+
+
+def _letters(value: Any) -> Any:
+    return value.replace("_", "").upper() if isinstance(value, str) else value
 
 
 _Count = Annotated[int, _whole_or(-1)]
@@ -194,6 +199,38 @@ class WireAuthServer(_Received):
     """Where tokens are to be had (3.1.0)."""
 
     token_url: str = Field(min_length=1, validation_alias="tokenURL")
+
+
+class WireMqtt(_Received):
+    """How to reach a VTN's MQTT broker (3.1.0)."""
+
+    urls: tuple[str, ...] = Field(min_length=1, validation_alias="URIS")
+    method: Annotated[str, BeforeValidator(_letters)] = Field(
+        "", validation_alias=AliasPath("authentication", "method")
+    )
+    """As sent, without underscores, which openleadr-rs leaves out."""
+    username: str = Field("", validation_alias=AliasPath("authentication", "username"))
+    ca: str = Field("", validation_alias=AliasPath("authentication", "caCert"))
+    cert: str = Field("", validation_alias=AliasPath("authentication", "clientCert"))
+    key: str = Field("", validation_alias=AliasPath("authentication", "clientKey"))
+
+
+class WireNotifiers(_Received):
+    """How a VTN notifies (3.1.0)."""
+
+    mqtt: WireMqtt | None = Field(None, validation_alias="MQTT")
+
+
+class WireTopics(_Received):
+    """Where notifications of one kind are to be heard (3.1.0)."""
+
+    by_operation: dict[str, Any] = Field(validation_alias="topics")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The topics to subscribe to: one for all where there is one."""
+        known = {o: t for o, t in self.by_operation.items() if isinstance(t, str) and t}
+        return (known["ALL"],) if "ALL" in known else tuple(known.values())
 
 
 @dataclass(frozen=True, slots=True)
