@@ -32,6 +32,8 @@ class Link:
     """What is wrong, one sentence; empty when nothing is."""
     rejected: int = 0
     """Messages and events refused since the start."""
+    notifications: int = 0
+    """How often the VTN had us know since the start that something changed (OpenADR 3)."""
     reports_waiting: int = 0
     """Report intervals that are due and have not arrived."""
     certificate_expires: datetime | None = None

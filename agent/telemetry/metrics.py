@@ -202,6 +202,9 @@ def _links(links: tuple[Link, ...]) -> Iterator[Metric]:
     rejected = CounterMetricFamily(
         "flexload_messages_rejected", "Messages and events refused.", labels=["ven"]
     )
+    notifications = CounterMetricFamily(
+        "flexload_notifications", "Notifications by MQTT (OpenADR 3).", labels=["ven"]
+    )
     ours = GaugeMetricFamily(
         "flexload_ven_certificate_expiry_timestamp_seconds",
         "When the first of a VEN's own certificates expires.",
@@ -227,7 +230,8 @@ def _links(links: tuple[Link, ...]) -> Iterator[Metric]:
         contact.add_metric([link.ven], contact_s)
         waiting.add_metric([link.ven], link.reports_waiting)
         rejected.add_metric([link.ven], link.rejected)
-    yield from (up, registered, contact, waiting, rejected, ours, theirs)
+        notifications.add_metric([link.ven], link.notifications)
+    yield from (up, registered, contact, waiting, rejected, notifications, ours, theirs)
 
 
 def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:

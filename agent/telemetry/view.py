@@ -202,6 +202,7 @@ def _link(link: Link) -> View:
         "lost_since": iso(link.lost_since),
         "trouble": link.trouble,
         "rejected": link.rejected,
+        "notifications": link.notifications,
         "reports_waiting": link.reports_waiting,
         "certificate_expires": iso(link.certificate_expires),
         "vtn_certificate_expires": iso(link.vtn_certificate_expires),

@@ -110,6 +110,7 @@ async def test_a_notification_brings_the_event_at_once_whatever_it_says(rig, vtn
         await broker.publish(EVENTS, body(event))
         await until(lambda: ("ven", "ev-1") in rig.book.records)
         assert rig.ven.link().trouble == ""
+        assert rig.ven.link().notifications == 1
 
 
 async def test_all_topics_that_concern_us_are_listened_to(rig, vtn, broker):
@@ -170,7 +171,7 @@ async def test_a_broker_that_is_killed_is_said_once_and_polls_go_on(rig, vtn, br
         async def hears():
             while rig.ven.link().trouble:
                 await asyncio.sleep(0.05)
-                rig.clock.leap(0.5)
+                rig.clock.leap(5)
 
         await asyncio.wait_for(hears(), 20)
         await until(lambda: ("ven", "missed") in rig.book.records)
@@ -349,7 +350,7 @@ WHY = {
 
 @pytest.mark.parametrize("what", RUBBISH)
 async def test_a_hostile_broker_costs_nothing(rig, vtn, what, monkeypatch):
-    monkeypatch.setattr(session, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(session, "TIMEOUT_S", 1.0 if what in WHY else 0.2)
     broker = RUBBISH[what]
     async with broker, rig:
         await rig.rested()

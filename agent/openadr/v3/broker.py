@@ -6,7 +6,7 @@ end: that is one trouble of the link, another attempt later, and never a poll le
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.http import StatusError
+from agent.openadr.v3.notices import Notices
 from agent.openadr.v3.session import Access, BrokerError, access_to, listening
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireMqtt
@@ -41,9 +42,9 @@ class BrokerListener:
         link: LinkKeeper,
         clock: Clock,
         rng: random.Random,
-        hear: Callable[[], None],
+        notices: Notices,
     ) -> None:
-        """`hear` is called for each notification, and whenever listening begins: until then, some may
+        """`notices` hears of each notification, and whenever listening begins: until then, some may
         have gone by.
         """
         self._settings = settings
@@ -51,7 +52,7 @@ class BrokerListener:
         self._link = link
         self._clock = clock
         self._backoff = Backoff(rng)
-        self._hear = hear
+        self._notices = notices
         self._attempts = 0
         self._ven_id = ""
         self._programs: frozenset[str] = frozenset()
@@ -148,9 +149,9 @@ class BrokerListener:
         try:
             async with listening(access, topics, self._settings.max_bytes, self._clock) as messages:
                 self._link.clear(TROUBLE)
-                self._hear()
+                self._notices.missed()
                 async for _ in messages:
-                    self._hear()
+                    self._notices.hear()
         except BrokerError as error:
             if error.unauthorised and access.token is not None:
                 self._client.refused(access.token)

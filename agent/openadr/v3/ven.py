@@ -81,14 +81,15 @@ class Ven3(RoundVen):
             settings, self._client, registration, self._events, history, programs, clock
         )
         self._notices = Notices(clock, self._notified)
-        self._broker = BrokerListener(settings, self._client, link, clock, rng, self._notices.hear)
+        self._broker = BrokerListener(settings, self._client, link, clock, rng, self._notices)
         self._enrol_at_s = 0.0
         self._enrolled = settings.client_id is None
         self._rejected: frozenset[RejectedObject] = frozenset()
 
     def link(self) -> Link:
         """How it stands now."""
-        return replace(self._link.link, reports_waiting=self._reporter.waiting)
+        waiting, heard = self._reporter.waiting, self._notices.count
+        return replace(self._link.link, reports_waiting=waiting, notifications=heard)
 
     async def run(self) -> None:
         """Poll and report until cancelled. A VTN in trouble never ends it."""
