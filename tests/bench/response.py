@@ -42,9 +42,10 @@ async def _measure(directory: Path) -> list[float]:
         stub.set_demand(uuid, 600.0)
     vtn = RawVtn()
     await vtn.start()
-    app = App(parse(_configuration(directory, vtn.url, stub.path)))
+    ven: dict[str, object] = {"kind": "openadr-2.0b", "name": "bench", "vtn_url": vtn.url}
+    app = App(parse(configuration(directory, ven, stub.path)))
     capped = asyncio.Event()
-    _watch(app, capped)
+    watch(app, capped)
     started = asyncio.Event()
     running = asyncio.create_task(app.run(started))
     await started.wait()
@@ -68,7 +69,7 @@ async def _measure(directory: Path) -> list[float]:
     return took_ms
 
 
-def _watch(app: App, capped: asyncio.Event) -> None:
+def watch(app: App, capped: asyncio.Event) -> None:
     """Set `capped` when limits below the largest have been read back on all GPUs."""
     equipment = app._equipment
     set_limits = equipment.set_limits
@@ -83,7 +84,7 @@ def _watch(app: App, capped: asyncio.Event) -> None:
     equipment.set_limits = watched
 
 
-def _configuration(directory: Path, url: str, library: Path) -> dict[str, object]:
+def configuration(directory: Path, ven: dict[str, object], library: Path) -> dict[str, object]:
     return {
         "site": {
             "name": "bench",
@@ -93,7 +94,7 @@ def _configuration(directory: Path, url: str, library: Path) -> dict[str, object
         },
         "gpu": {"kind": "nvml", "library": str(library)},
         "meter": {"kind": "gpu-sum", "base_load_w": 1000.0},
-        "ven": [{"kind": "openadr-2.0b", "name": "bench", "vtn_url": url}],
+        "ven": [ven],
         "program": [{"name": "bench", "levels": {"2": "drop to 4.5 kW"}}],
         "policy": {"default_tier": 2, "rebound_guard": "0 s"},
         "governor": {"dwell": "0 s", "max_turns_per_h": 100000},
