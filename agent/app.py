@@ -13,6 +13,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ from agent.core.event import EventRecord
 from agent.core.intake import Intake
 from agent.core.ledger import Entry
 from agent.core.link import Link
+from agent.core.outlook import Outlook, outlook_of
 from agent.core.picture import Picture
 from agent.core.policy import Policy
 from agent.core.program import Program
@@ -250,7 +252,7 @@ class App:
         if isinstance(settings, Ven20aSettings):
             return Ven20a(settings, **parts)
         if isinstance(settings, Ven3Settings):
-            return Ven3(settings, history=history, **parts)
+            return Ven3(settings, history=history, outlook=self._outlook, **parts)
         return Ven20b(settings, history=history, **parts)
 
     def _remember_drivers(self) -> None:
@@ -278,6 +280,11 @@ class App:
             if stop is None
             else replace(self._policy, stopped=f"{stop.why}, by {stop.by}")
         )
+
+    def _outlook(self, until: datetime) -> Outlook | None:
+        """What lies ahead, seen from the last cycle."""
+        picture = self._controller.picture
+        return None if picture is None else outlook_of(picture, self._policy, until)
 
     def _on_intake(self, intakes: Sequence[Intake]) -> None:
         self._controller.wake()

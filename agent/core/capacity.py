@@ -128,15 +128,16 @@ def standing_obligations(
     programs: tuple[Program, ...],
     at: datetime,
     void: Collection[str] = (),
+    ahead: timedelta = AHEAD,
 ) -> Iterator[Obligation]:
-    """What the standing limits come to from `at` on, for a day: one obligation for each event that binds.
+    """What the standing limits come to from `at` on, for so long: one obligation for each event that binds.
     `void`: see `connections_of`.
     """
     for connection in connections_of(records, void).values():
         found: dict[Key, tuple[EventRecord, list[Segment]]] = {}
-        edges = [at, *connection.changes(at, at + AHEAD)]
-        # The last edge begins what is not known yet, where it lies beyond the day.
-        ends = edges[1:] if edges[-1] > at + AHEAD else [*edges[1:], None]
+        edges = [at, *connection.changes(at, at + ahead)]
+        # The last edge begins what is not known yet, where it lies beyond that.
+        ends = edges[1:] if edges[-1] > at + ahead else [*edges[1:], None]
         for start, end in zip(edges, ends, strict=False):
             limit = connection.limit_at(start)
             if limit is not None:

@@ -3,13 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from agent.core.estimate import Estimates, update
-from agent.core.groups import Held
-from agent.core.plan import Plan
-from agent.core.planner import plan
+from agent.core.outlook import plan_for_nothing
 from agent.core.policy import PROTECTED, TIER_SLOWDOWN, Policy
 from agent.core.site import Snapshot, Terms
-from agent.core.timeline import Ceiling, Source, SourceKind
 
 Change = Callable[[Terms], Terms]
 
@@ -46,7 +42,7 @@ class Capacity:
 def capacity_of(snapshot: Snapshot, policy: Policy) -> Capacity:
     """What could be shed now; the meter must have been read."""
     now_w = snapshot.meter.power_w or 0.0
-    least = _least(snapshot, policy)
+    least = plan_for_nothing(snapshot, policy)
     return Capacity(
         now_w=now_w,
         shed_w=max(0.0, now_w - (least.expected_w or now_w)),
@@ -66,7 +62,7 @@ def _tier(snapshot: Snapshot, policy: Policy, tier: int) -> TierCapacity:
         return replace(alone(terms), may_pause=False)
 
     idle_w, by_caps_w, by_all_w = (
-        _least(*_under(snapshot, policy, each)).expected_w or 0.0
+        plan_for_nothing(*_under(snapshot, policy, each)).expected_w or 0.0
         for each in (lambda _: PROTECTED, unpaused, alone)
     )
     return TierCapacity(
@@ -83,10 +79,3 @@ def _under(snapshot: Snapshot, policy: Policy, change: Change) -> tuple[Snapshot
     workloads = tuple(replace(w, terms=change(w.terms)) for w in snapshot.workloads)
     changed = replace(policy, default_terms=change(policy.default_terms))
     return replace(snapshot, workloads=workloads), changed
-
-
-def _least(snapshot: Snapshot, policy: Policy) -> Plan:
-    """The plan for a limit of nothing."""
-    estimates = update(Estimates(), snapshot, {}, 1.0)
-    nothing = Ceiling(0.0, Source(SourceKind.SITE, "what if"))
-    return plan(nothing, snapshot, estimates, Held(), policy, 0.0)

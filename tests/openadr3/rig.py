@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from agent.core.outlook import Outlook
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.ven import Ven3
 from tests.openadr.rig import Rig
@@ -13,5 +14,7 @@ class Rig3(Rig):
     def _settings(self, **fields: Any) -> Any:
         return Ven3Settings(kind="openadr-3", **{"mqtt": False, **fields})
 
+    outlook: Outlook | None = None
+
     def _ven(self, **parts: Any) -> Any:
-        return Ven3(self.settings, history=self.history, **parts)
+        return Ven3(self.settings, history=self.history, outlook=lambda _: self.outlook, **parts)

@@ -30,7 +30,8 @@ def due(count=6, since=datetime(2020, 1, 1, tzinfo=UTC), most=9, event=None, **f
     if grid is None:
         return None
     descriptor = WireReportDescriptor.model_validate({"payloadType": "USAGE", **fields})
-    found = islice(due_reports(grid, descriptor, since), most)
+    ahead = not descriptor.historical
+    found = islice(due_reports(grid, descriptor, since, ahead=ahead), most)
     return [(one.at, [slot.interval_id for slot in one.slots]) for one in found]
 
 
@@ -135,11 +136,53 @@ def test_an_event_cut_short_is_reported_on_as_far_as_it_went():
     assert due(event={"duration": "PT2H"}) == [(at(8), [10, 11])]
 
 
+def test_a_forecast_of_everything_is_due_as_the_first_interval_begins():
+    assert due(3, historical=False) == [(at(6), [10, 11, 12])]
+
+
+def test_forecasts_begin_with_their_first_interval_and_roll_on():
+    fields = {"startInterval": 1, "numIntervals": 3, "frequency": 1, "repeat": -1}
+    assert due(5, historical=False, **fields) == [
+        (at(7), [11, 12, 13]),
+        (at(8), [12, 13, 14]),
+        (at(9), [13, 14]),
+        (at(10), [14]),
+    ]
+    assert due(5, historical=False, **{**fields, "repeat": 1}) == [(at(7), [11, 12, 13])]
+
+
+def test_forecasts_go_by_their_own_length_where_no_frequency_is_said():
+    fields = {"startInterval": 0, "numIntervals": 2, "repeat": -1}
+    assert due(3, historical=False, **fields) == [(at(6), [10, 11]), (at(8), [12])]
+
+
+def test_forecasts_of_implied_intervals_go_on_for_ever():
+    fields = {"startInterval": 0, "numIntervals": 3, "frequency": 1, "repeat": -1}
+    assert due(event={"intervals": []}, since=at(9), most=2, historical=False, **fields) == [
+        (at(10), [4, 5, 6]),
+        (at(11), [5, 6, 7]),
+    ]
+
+
+def test_what_begins_after_the_last_interval_is_in_no_report():
+    assert due(3, startInterval=7, numIntervals=1, repeat=-1) == []
+    assert due(3, startInterval=7, numIntervals=1, historical=False) == []
+
+
+@pytest.mark.parametrize("historical", [True, False])
 @pytest.mark.parametrize("start", [-1, 0, 5, 99])
 @pytest.mark.parametrize("number", [-1, 0, 1, 99])
 @pytest.mark.parametrize("frequency", [-1, 0, 1, 99])
 @pytest.mark.parametrize("repeat", [-1, 0, 1, 99])
-def test_whatever_the_numbers_reports_are_in_order_and_end(start, number, frequency, repeat):
-    found = due(startInterval=start, numIntervals=number, frequency=frequency, repeat=repeat)
+def test_whatever_the_numbers_reports_are_in_order_and_end(
+    start, number, frequency, repeat, historical
+):
+    found = due(
+        startInterval=start,
+        numIntervals=number,
+        frequency=frequency,
+        repeat=repeat,
+        historical=historical,
+    )
     assert found == sorted(found)
     assert all(ids for _, ids in found)

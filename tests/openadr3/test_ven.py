@@ -6,9 +6,11 @@ from datetime import timedelta
 import pytest
 from aiohttp import web
 
-from agent.core.event import BY_POLICY, Ending, Opt, OptDecision
+from agent.core.event import BY_POLICY, Baseline, Ending, Opt, OptDecision
 from agent.core.intake import Verdict
 from agent.core.lifecycle import opted_in, opted_out
+from agent.core.outlook import Outlook
+from agent.core.timeline import Timeline
 from agent.openadr.iso8601 import format_time
 from tests.clock import NOON
 from tests.openadr3.vtn import problem
@@ -449,6 +451,10 @@ async def test_usage_is_reported_interval_by_interval_as_they_end(rig, vtn):
         ({"payloadType": "DEMAND", "readingType": "PEAK"}, 6.059),
         ({"payloadType": "READING", "units": "KW"}, 6.059),
         ({"payloadType": "OPERATING_STATE"}, "RUNNING_NORMAL"),
+        ({"payloadType": "DATA_QUALITY"}, "OK"),
+        ({"payloadType": "BASELINE"}, 6.0295),
+        ({"payloadType": "SIMPLE_LEVEL"}, 0),
+        ({"payloadType": "SETPOINT"}, "MISSING"),
     ],
 )
 async def test_what_is_reported_besides(rig, vtn, wanted, value):
@@ -459,6 +465,114 @@ async def test_what_is_reported_besides(rig, vtn, wanted, value):
         await rig.pass_time(65, 5)
     assert [v for _, _, v in reported(vtn, wanted["payloadType"])] == [value]
     assert vtn.bodies("reports")[0]["resources"][0]["resourceName"] == "AGGREGATED_REPORT"
+
+
+async def test_an_events_level_limit_and_baseline_are_reported_with_what_it_brought(rig, vtn):
+    kinds = ("SIMPLE_LEVEL", "SETPOINT", "BASELINE", "DELTA_USAGE")
+    simple(vtn, 2, duration="PT1M", reportDescriptors=[{"payloadType": kind} for kind in kinds])
+    rig.samples(NOON, 60, 6_000.0, ceiling_w=6_750.0, restrained=True)
+    async with rig:
+        await rig.rested()
+        frozen = Baseline(9_000.0, 9_100.0, "mean of the 15 min before", NOON)
+        rig.book.put(replace(rig.record(), baseline=frozen))
+        await rig.pass_time(65, 5)
+    told = {kind: [value for _, _, value in reported(vtn, kind)] for kind in kinds}
+    assert told == {
+        "SIMPLE_LEVEL": [2],
+        "SETPOINT": [6.75],
+        "BASELINE": [9.0],
+        "DELTA_USAGE": [pytest.approx(-0.049508, abs=1e-5)],
+    }
+
+
+AHEAD = {"startInterval": 0, "numIntervals": 2, "frequency": 1, "repeat": -1, "historical": False}
+
+
+async def test_what_can_be_shed_and_is_expected_is_reported_ahead(rig, vtn):
+    empty = {} if vtn.version == "3.1.0" else {"intervals": []}
+    wanted = [
+        {"payloadType": "LOAD_SHED_DELTA_AVAILABLE", **AHEAD},
+        {**AHEAD, "payloadType": "USAGE_FORECAST", "historical": True},
+        {"payloadType": "USAGE", **AHEAD},
+        {"payloadType": "DEMAND", "readingType": "FORECAST", **AHEAD},
+    ]
+    vtn.event(intervalPeriod=period(duration="PT1H"), reportDescriptors=wanted, **empty)
+    rig.outlook = Outlook(NOON, 20_000.0, 8_000.0, Timeline())
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(5, 1)
+    told = {
+        kind: [value for _, _, value in reported(vtn, kind)]
+        for kind in ("LOAD_SHED_DELTA_AVAILABLE", "USAGE_FORECAST", "USAGE", "DEMAND")
+    }
+    assert told == {
+        "LOAD_SHED_DELTA_AVAILABLE": [12.0, 12.0],
+        "USAGE_FORECAST": [20.0, 20.0],
+        "USAGE": [20.0, 20.0],
+        "DEMAND": [20.0, 20.0],
+    }
+    readings = [body["payloadDescriptors"][0]["readingType"] for body in vtn.bodies("reports")]
+    assert readings == ["FORECAST"] * 4
+
+
+async def test_an_outlook_of_long_ago_is_none(rig, vtn):
+    simple(vtn, 0, reportDescriptors=[{**AHEAD, "payloadType": "USAGE_FORECAST"}])
+    rig.outlook = Outlook(NOON - timedelta(minutes=5), 20_000.0, 8_000.0, Timeline())
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(5, 1)
+    assert [value for _, _, value in reported(vtn, "USAGE_FORECAST")] == ["MISSING"]
+
+
+async def test_of_forecasts_held_up_by_an_outage_only_the_last_is_sent(rig, vtn):
+    wanted = {**AHEAD, "payloadType": "USAGE_FORECAST"}
+    simple(vtn, 0, 0, 0, 0, 0, duration="PT1M", reportDescriptors=[wanted])
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(5, 5)
+
+        async def down(request):
+            return web.Response(status=503)
+
+        vtn.replies["*"] = down
+        await rig.pass_time(190, 10)
+        rig.outlook = Outlook(rig.clock.now(), 20_000.0, 8_000.0, Timeline())
+        del vtn.replies["*"]
+        await rig.turn(120)
+        await rig.quiet()
+    ids = [
+        [interval["id"] for interval in report["resources"][0]["intervals"]]
+        for report in vtn.objects["reports"].values()
+    ]
+    assert ids == [[0, 1], [4]]
+
+
+async def test_reports_that_others_are_asked_for_are_left_to_them(rig, vtn, caplog):
+    others = {
+        "3.0.1": [{"type": "RESOURCE_NAME", "values": ["cooling"]}],
+        "3.1.0": ["feeder-13"],
+    }[vtn.version]
+    ours = {
+        "3.0.1": [{"type": "RESOURCE_NAME", "values": ["cooling", "site"]}],
+        "3.1.0": ["feeder-13", "feeder-12"],
+    }[vtn.version]
+    await rig.restart(targets=("feeder-12",) if vtn.version == "3.1.0" else ())
+    simple(
+        vtn,
+        0,
+        duration="PT1M",
+        reportDescriptors=[
+            {**WANTED, "targets": others},
+            {"payloadType": "DEMAND", "targets": ours},
+        ],
+    )
+    rig.samples(NOON, 60, 6_000.0)
+    await rig.rested()
+    await rig.pass_time(65, 5)
+    assert [body["payloadDescriptors"][0]["payloadType"] for body in vtn.bodies("reports")] == [
+        "DEMAND"
+    ]
+    assert "not made here" not in caplog.text
 
 
 async def test_what_was_not_measured_is_named_as_missing(rig, vtn):
@@ -535,11 +649,13 @@ async def test_reports_that_are_not_made_here_are_said_so(rig, vtn, caplog):
         0,
         reportDescriptors=[
             {"payloadType": "STORAGE_CHARGE_LEVEL"},
-            {**WANTED, "historical": False},
+            {"payloadType": "SETPOINT", "historical": False},
+            {"payloadType": "USAGE", "units": "THERMS"},
+            {"payloadType": "UP_REGULATION_AVAILABLE"},
         ],
     )
     async with rig:
         await rig.rested()
         await rig.turn()
     said = [r.getMessage() for r in caplog.records if "not made here" in r.getMessage()]
-    assert len(said) == 2
+    assert len(said) == 4

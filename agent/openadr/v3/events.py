@@ -85,6 +85,11 @@ class ListReceiver(EventReceiver):
         seen = self._seen.get(event.event_id)
         return event.program if seen is None or not seen.program_id else seen.program_id
 
+    def records(self) -> list[EventRecord]:
+        """What is known of this VEN's events."""
+        name = self._settings.name
+        return [record for key, record in tuple(self._book.records.items()) if key[0] == name]
+
     async def take(
         self,
         events: Sequence[Any],

@@ -1,15 +1,13 @@
 """Reporting what was asked for with events, and, where the site opts out, that it does.
 
 What is due is worked out afresh each time from the event, the samples on disk and how far the VTN has
-confirmed: reports that could not be sent are so made again, and a restart needs no path of its own.
-
-An interval without any usable sample is named as missing (DATA_QUALITY), never invented.
+confirmed: reports that could not be sent are so made again, and a restart needs no path of its own. Of
+forecasts that could not be sent only the last is, for the others are of no use any more.
 """
 
 import asyncio
 import logging
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,14 +15,21 @@ from itertools import islice
 
 from agent.clock import Clock
 from agent.core.event import SILENT, EventRecord, Opt
+from agent.core.outlook import Outlook
 from agent.core.program import Program, program_for
-from agent.core.sample import Sample
-from agent.core.site import MeterQuality
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.dialect import Report, ReportInterval
 from agent.openadr.v3.events import ListReceiver, ReportAsk
 from agent.openadr.v3.http import StatusError
-from agent.openadr.v3.schedule import Due, Grid, Slot, due_reports
+from agent.openadr.v3.payloads import (
+    Reading,
+    forecast,
+    is_made,
+    level_of,
+    looks_ahead,
+    meant_by,
+)
+from agent.openadr.v3.schedule import Due, Grid, due_reports
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireReportDescriptor
 from agent.openadr.v20b.messages import quote
@@ -41,10 +46,10 @@ MOST = 100_000
 """Reports looked through for the one that was due last."""
 MOST_AT_ONCE = 20
 """Reports sent for one request in one round."""
-_MAKES = {"USAGE": "KWH", "DEMAND": "KW", "READING": "KW", "OPERATING_STATE": ""}
-"""The payload types that are reported on, with their unit."""
 CHUNK = timedelta(hours=1)
 """Samples that are read at a time."""
+STALE = timedelta(minutes=1)
+"""An outlook from longer ago tells nothing."""
 _TICK = timedelta(microseconds=1)
 
 
@@ -69,8 +74,11 @@ class EventReporter:
         history: History,
         programs: tuple[Program, ...],
         clock: Clock,
+        outlook: Callable[[datetime], Outlook | None],
     ) -> None:
+        """`outlook` gives what the site is expected to draw until then; None where that is not known. It is called in a thread."""
         self._programs = programs
+        self._outlook = outlook
         self._settings = settings
         self._client = client
         self._registration = registration
@@ -146,43 +154,74 @@ class EventReporter:
                 yield _Job(ask, descriptor, request)
 
     def _due(self, job: _Job) -> Iterator[Due]:
-        if job.ask.grid is None or not _is_made(job.descriptor):
+        if not self._serves(job.descriptor):
             return iter(())
-        return due_reports(job.ask.grid, job.descriptor, job.request.sent_through)
+        return _due_since(job.ask, job.descriptor, job.request.sent_through)
+
+    def _serves(self, descriptor: WireReportDescriptor) -> bool:
+        """Whether it is of a type that is made here, and asks (also) this site."""
+        asked = descriptor.targets_of
+        vens, resources, names = asked("VEN_NAME"), asked("RESOURCE_NAME"), asked("")
+        settings = self._settings
+        ours = {settings.label, settings.resource, *settings.targets}
+        return (
+            is_made(descriptor)
+            and (not vens or settings.label in vens)
+            and (not resources or settings.resource in resources)
+            # Where the VTN tells who sees what, every name that we see is ours.
+            and (not names or not settings.targets or not ours.isdisjoint(names))
+        )
 
     def _ready(self, job: _Job, now: datetime) -> Iterator[Due]:
+        last: Due | None = None
         for due in islice(self._due(job), MOST_AT_ONCE):
             if due.at + SETTLE > now:
-                return
-            yield due
+                break
+            if not looks_ahead(job.descriptor):
+                yield due
+            last = due
+        if last is not None and looks_ahead(job.descriptor):
+            yield last
 
     def _make(self, job: _Job, due: Due) -> Report:
-        """One report, from the samples on disk. Runs in a thread."""
+        """One report, from the samples on disk or the outlook. Runs in a thread."""
         kind = job.descriptor.payload_type
-        intervals = tuple(self._interval(job, slot) for slot in due.slots)
-        reading = job.descriptor.reading_type if kind in ("DEMAND", "READING", "USAGE") else ""
-        reading = reading or {"DEMAND": "MEAN", "READING": "DIRECT_READ"}.get(kind, "")
+        ahead = looks_ahead(job.descriptor)
+        intervals = self._forecasts(job, due) if ahead else self._readings(job, due)
         resource = AGGREGATED if job.descriptor.aggregate else self._settings.resource
+        name = f"{kind} {due.at:%Y-%m-%dT%H:%M:%SZ} {self._settings.label}"
         return Report(
-            name=f"{kind} {due.at:%Y-%m-%dT%H:%M:%SZ} {self._settings.label}"[:128],
+            name=f"FORECAST {name}"[:128] if ahead else name[:128],
             program_id=job.ask.program_id,
             event_id=job.ask.event_id,
             resource=resource,
-            descriptors=((kind, reading, _MAKES[kind]),),
-            intervals=intervals,
+            descriptors=((kind, *meant_by(job.descriptor)),),
+            intervals=tuple(intervals),
         )
 
-    def _interval(self, job: _Job, slot: Slot) -> ReportInterval:
-        reading = _Reading()
-        start = slot.start
-        while start < slot.end:
-            end = min(slot.end, start + CHUNK)
-            for sample in self._history.between(start, end):
-                reading.add(sample)
-            start = end
-        length = slot.end - slot.start
-        payloads = reading.payloads(job.descriptor, length)
-        return ReportInterval(slot.interval_id, slot.start, length, tuple(payloads))
+    def _forecasts(self, job: _Job, due: Due) -> Iterator[ReportInterval]:
+        outlook = self._outlook(max(slot.end for slot in due.slots))
+        if outlook is not None and self._clock.now() - outlook.at > STALE:
+            outlook = None
+        for slot in due.slots:
+            payloads = tuple(forecast(job.descriptor, slot, outlook))
+            yield ReportInterval(slot.interval_id, slot.start, slot.end - slot.start, payloads)
+
+    def _readings(self, job: _Job, due: Due) -> Iterator[ReportInterval]:
+        records = self._events.records()
+        own = next((r for r in records if r.event.event_id == job.ask.event_id), None)
+        baseline = None if own is None else own.baseline
+        for slot in due.slots:
+            level = level_of(records, slot.start + (slot.end - slot.start) / 2)
+            reading = Reading(slot, baseline, level)
+            start = slot.start
+            while start < slot.end:
+                end = min(slot.end, start + CHUNK)
+                for sample in self._history.between(start, end):
+                    reading.add(sample)
+                start = end
+            payloads = tuple(reading.payloads(job.descriptor))
+            yield ReportInterval(slot.interval_id, slot.start, slot.end - slot.start, payloads)
 
     def _counts(self, record: EventRecord) -> bool:
         """Whether the VTN may count on us: not where it only informs, nor in a program that we are not in."""
@@ -208,59 +247,16 @@ class EventReporter:
         for ask in self._events.asks:
             for descriptor in ask.descriptors:
                 what = (ask.event_id, descriptor.payload_type)
-                if not _is_made(descriptor) and what not in self._unserved:
+                if not is_made(descriptor) and what not in self._unserved:
                     self._unserved.add(what)
                     said = "VEN %s: event %s asks for reports of %s, which are not made here"
                     log.warning(said, self._settings.name, *map(quote, what))
 
 
-class _Reading:
-    """What the samples of one interval come to."""
-
-    def __init__(self) -> None:
-        self._sum_w, self._count, self._peak_w, self._last_w = 0.0, 0, -math.inf, 0.0
-        self._estimated = self._left = self._restrained = False
-
-    def add(self, sample: Sample) -> None:
-        """One more, in order."""
-        self._left |= sample.override
-        self._restrained |= sample.restrained
-        power_w = sample.power_w
-        if power_w is None or not math.isfinite(power_w) or sample.quality is MeterQuality.BAD:
-            return
-        self._sum_w += power_w
-        self._count += 1
-        self._peak_w = max(self._peak_w, power_w)
-        self._last_w = power_w
-        self._estimated |= sample.quality is MeterQuality.ESTIMATED
-
-    def payloads(
-        self, descriptor: WireReportDescriptor, length: timedelta
-    ) -> Iterator[tuple[str, float | str]]:
-        """The value, in kWh or kW to the watt, and what is to be said of it."""
-        kind = descriptor.payload_type
-        if kind == "OPERATING_STATE":
-            yield kind, self._state()
-            return
-        if self._count == 0:
-            yield "DATA_QUALITY", "MISSING"
-            return
-        mean_w = self._sum_w / self._count
-        value = {
-            "USAGE": mean_w * (length / timedelta(hours=1)),
-            "DEMAND": self._peak_w if descriptor.reading_type.upper() == "PEAK" else mean_w,
-            "READING": self._last_w,
-        }[kind]
-        yield kind, round(value / 1000, 6)
-        if self._estimated:
-            yield "DATA_QUALITY", "ESTIMATED"
-
-    def _state(self) -> str:
-        if self._left:
-            return "RUNNING_OPTED_OUT"
-        if self._restrained:
-            return "RUNNING_CURTAILED"
-        return "RUNNING_NORMAL" if self._count else "ERROR"
+def _due_since(ask: ReportAsk, descriptor: WireReportDescriptor, since: datetime) -> Iterator[Due]:
+    if ask.grid is None or not is_made(descriptor):
+        return iter(())
+    return due_reports(ask.grid, descriptor, since, ahead=looks_ahead(descriptor))
 
 
 def _first(
@@ -268,10 +264,9 @@ def _first(
 ) -> ReportRequest:
     """A request as it is first heard of: of what was due before, only the last is sent (User Guide 7.5)."""
     through = now
-    if ask.grid is not None and _is_made(descriptor):
-        for due in islice(
-            due_reports(ask.grid, descriptor, now - _back(ask.grid, descriptor)), MOST
-        ):
+    if ask.grid is not None:
+        since = now - _back(ask.grid, descriptor)
+        for due in islice(_due_since(ask, descriptor, since), MOST):
             if due.at > now:
                 break
             through = due.at - _TICK
@@ -286,9 +281,3 @@ def _back(grid: Grid, descriptor: WireReportDescriptor) -> timedelta:
         return KEEP
     turns = 2 + max(1, descriptor.num_intervals, descriptor.frequency)
     return min(KEEP, grid.loop * min(turns, 100_000))
-
-
-def _is_made(descriptor: WireReportDescriptor) -> bool:
-    units = descriptor.units.upper()
-    made = _MAKES.get(descriptor.payload_type)
-    return made is not None and descriptor.historical and (not units or not made or units == made)

@@ -8,13 +8,16 @@ disagree with each other. For what is past (`historical`):
 * `numIntervals` of -1 is all of them in one report, due at the end of the last.
 * `frequency` is by how many intervals each report is later than the one before; -1: by `numIntervals`.
 * `repeat` is how many reports there are at most; -1: until the last interval.
+
+Of what is to come, `startInterval` is the first interval of the first report, which is due as that
+begins. -1 is the first of all, and a `numIntervals` of -1 is all from there on.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from agent.openadr.v3.course import Course, course_of, period_of
 from agent.openadr.v3.wire import WireEvent, WireReportDescriptor
@@ -61,12 +64,12 @@ class Grid:
     def slots_from(self, place: int) -> Iterator[Slot]:
         """Every slot from one place on, counted over all turns; without end where the loop has none."""
         turn, skipped = divmod(place, len(self.first))
-        while True:
+        while turn == 0 or self.loop is not None:
             found = False
             for slot in self.slots(turn, skipped):
                 found = True
                 yield slot
-            if self.loop is None or not found:
+            if not found:
                 return
             turn, skipped = turn + 1, 0
 
@@ -104,10 +107,15 @@ def grid_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) ->
     return Grid(slots, course.loop, course.ends_at, in_order=in_order)
 
 
-def due_reports(grid: Grid, descriptor: WireReportDescriptor, since: datetime) -> Iterator[Due]:
-    """The reports on what is past that are due after `since`, in order; without end for a loop without."""
+def due_reports(
+    grid: Grid, descriptor: WireReportDescriptor, since: datetime, *, ahead: bool = False
+) -> Iterator[Due]:
+    """The reports that are due after `since`, in order; without end for a loop without. They are on what
+    is past, or on what is `ahead`.
+    """
     most = max(1, descriptor.repeat) if descriptor.repeat >= 0 else None
-    for number, due in _reports(grid, descriptor, grid.place_at(since)):
+    reports = _forecasts if ahead else _reports
+    for number, due in reports(grid, descriptor, grid.place_at(since)):
         if most is not None and number >= most:
             return
         if due.at > since:
@@ -142,6 +150,23 @@ def _reports(grid: Grid, descriptor: WireReportDescriptor, place: int) -> Iterat
             window = window[step:]
     if window and step >= length:
         yield number, _due(window)
+
+
+def _forecasts(
+    grid: Grid, descriptor: WireReportDescriptor, place: int
+) -> Iterator[tuple[int, Due]]:
+    """The reports on what is to come with their number, from 0: all whose first interval is at `place` or
+    after it, and maybe one before.
+    """
+    start, asked = max(0, descriptor.start_interval), min(descriptor.num_intervals, MOST_SLOTS)
+    length = asked if asked > 0 else max(1, len(grid.first) - start)
+    step = asked if asked > 0 else len(grid.first)
+    if descriptor.frequency > 0:
+        step = descriptor.frequency
+    number = max(0, (place - start) // step)
+    while slots := tuple(islice(grid.slots_from(start + number * step), length)):
+        yield number, Due(slots[0].start, slots)
+        number += 1
 
 
 def _turns(grid: Grid, turn: int) -> Iterator[tuple[int, Due]]:

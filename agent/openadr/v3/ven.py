@@ -13,10 +13,12 @@ import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from agent.clock import Clock
 from agent.core.intake import Intake
 from agent.core.link import Departure, Link
+from agent.core.outlook import Outlook
 from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import UnreachableError, WireError
@@ -54,12 +56,14 @@ class Ven3(RoundVen):
         on_intake: Callable[[Sequence[Intake]], None],
         foreign_contexts: Collection[str] = (),
         departed: Callable[[], Departure | None] = lambda: None,
+        outlook: Callable[[datetime], Outlook | None] = lambda _: None,
     ) -> None:
         """Nothing is sent before `run`. Raises `ConfigError` for unusable files, `StoreError`.
 
         `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
         events changed, after they were stored. `foreign_contexts` are programs that are other VENs' alone.
-        `departed` says that the operator took this VEN out of its program.
+        `departed` says that the operator took this VEN out of its program. `outlook` gives what the site is
+        expected to draw until a time; it is called in a thread.
         """
         link = LinkKeeper(settings.name, settings.vtn_url, clock, f"OpenADR {settings.version}")
         registration = RegistrationKeeper(
@@ -78,7 +82,14 @@ class Ven3(RoundVen):
         )
         self._events.zero_is_endless = settings.version == "3.0.1"
         self._reporter = EventReporter(
-            settings, self._client, registration, self._events, history, programs, clock
+            settings,
+            self._client,
+            registration,
+            self._events,
+            history,
+            programs,
+            clock,
+            outlook,
         )
         self._notices = Notices(clock, self._notified)
         self._broker = BrokerListener(settings, self._client, link, clock, rng, self._notices)

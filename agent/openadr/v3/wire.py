@@ -127,6 +127,19 @@ class WireReportDescriptor(_Received):
     frequency: _Count = -1
     repeat: Annotated[int, _whole_or(1)] = 1
     report_intervals: str = Field("INTERVALS", validation_alias="reportIntervals")
+    targets: Any = None
+    """As sent: names, or values maps in 3.0.1."""
+
+    def targets_of(self, kind: str) -> frozenset[str]:
+        """The values of its targets of one type; `""` is names without a type."""
+        listed = self.targets if isinstance(self.targets, list) else []
+        if not kind:
+            return frozenset(target for target in listed if isinstance(target, str))
+        maps = (target for target in listed if isinstance(target, dict))
+        found = [target.get("values") for target in maps if target.get("type") == kind]
+        return frozenset(
+            str(value) for values in found if isinstance(values, list) for value in values
+        )
 
 
 class WireEvent(_Received):
