@@ -1,11 +1,13 @@
 """Which intervals a report is on and when it is due, by the fields of its descriptor."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from agent.openadr.v3.schedule import due_reports, grid_of
+from agent.openadr.v3.schedule import grid_of, schedule_of
 from agent.openadr.v3.wire import WireEvent, WireReportDescriptor
 
 pytestmark = pytest.mark.openadr3
@@ -31,7 +33,7 @@ def due(count=6, since=datetime(2020, 1, 1, tzinfo=UTC), most=9, event=None, **f
         return None
     descriptor = WireReportDescriptor.model_validate({"payloadType": "USAGE", **fields})
     ahead = not descriptor.historical
-    found = islice(due_reports(grid, descriptor, since, ahead=ahead), most)
+    found = islice(schedule_of(grid, descriptor, ahead=ahead).due_after(since), most)
     return [(one.at, [slot.interval_id for slot in one.slots]) for one in found]
 
 
@@ -112,7 +114,7 @@ def test_a_year_of_intervals_is_not_gone_through_to_find_the_next():
     grid = grid_of(WireEvent.model_validate(document), NOW)
     assert grid.place_at(at(0)) == 62 * 288
     each = {"payloadType": "USAGE", "startInterval": 0, "numIntervals": 1, "repeat": -1}
-    found = next(due_reports(grid, WireReportDescriptor.model_validate(each), at(0)))
+    found = next(schedule_of(grid, WireReportDescriptor.model_validate(each)).due_after(at(0)))
     assert [slot.interval_id for slot in found.slots] == [62 * 288]
     assert found.at == at(0) + timedelta(minutes=5)
 
@@ -169,20 +171,78 @@ def test_what_begins_after_the_last_interval_is_in_no_report():
     assert due(3, startInterval=7, numIntervals=1, historical=False) == []
 
 
-@pytest.mark.parametrize("historical", [True, False])
-@pytest.mark.parametrize("start", [-1, 0, 5, 99])
-@pytest.mark.parametrize("number", [-1, 0, 1, 99])
-@pytest.mark.parametrize("frequency", [-1, 0, 1, 99])
-@pytest.mark.parametrize("repeat", [-1, 0, 1, 99])
-def test_whatever_the_numbers_reports_are_in_order_and_end(
-    start, number, frequency, repeat, historical
-):
-    found = due(
-        startInterval=start,
-        numIntervals=number,
-        frequency=frequency,
-        repeat=repeat,
-        historical=historical,
+HUGE = 10**40
+NUMBERS = st.one_of(st.integers(-1, 9), st.sampled_from([-HUGE, 10**9, HUGE]))
+DESCRIPTORS = st.fixed_dictionaries(
+    {},
+    optional={
+        "startInterval": NUMBERS,
+        "numIntervals": NUMBERS,
+        "frequency": NUMBERS,
+        "repeat": NUMBERS,
+        "historical": st.booleans(),
+    },
+)
+EVENTS = st.fixed_dictionaries(
+    {"intervals": st.lists(st.sampled_from(["PT1H", "PT30M", "P1D"]), max_size=9)},
+    optional={"duration": st.sampled_from(["PT45M", "PT5H", "P3D", "P9999Y"])},
+)
+
+
+def scheduled(event, fields):
+    """A schedule of an event with intervals of such lengths, one after the other."""
+    intervals = [
+        {"id": n, "intervalPeriod": {"duration": length}}
+        for n, length in enumerate(event["intervals"])
+    ]
+    document = {"id": "ev", "intervalPeriod": PERIOD, **event, "intervals": intervals}
+    grid = grid_of(WireEvent.model_validate(document), NOW)
+    descriptor = WireReportDescriptor.model_validate({"payloadType": "USAGE", **fields})
+    return schedule_of(grid, descriptor, ahead=not descriptor.historical)
+
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@given(EVENTS, DESCRIPTORS)
+def test_whatever_is_asked_reports_are_in_order_and_on_intervals_one_after_the_other(event, fields):
+    schedule = scheduled(event, fields)
+    found = list(islice(schedule.due_after(LONG_AGO), 40))
+    assert [one.at for one in found] == sorted(one.at for one in found)
+    if (repeat := fields.get("repeat", 1)) >= 0:
+        assert len(found) <= max(1, repeat)
+    for one in found:
+        assert one.slots
+        assert all(slot.end == later.start for slot, later in pairwise(one.slots))
+        assert one.at == (one.slots[0].start if schedule.ahead else one.slots[-1].end)
+        if (asked := fields.get("numIntervals", -1)) > 0:
+            assert len(one.slots) <= asked
+
+
+@given(EVENTS, DESCRIPTORS, st.integers(0, 60))
+def test_whenever_one_looks_the_next_report_and_the_last_are_the_same(event, fields, half_hours):
+    schedule = scheduled(event, fields)
+    looked_at = at(5) + timedelta(minutes=30 * half_hours)
+    every = list(islice(schedule.due_after(LONG_AGO), 200))
+    assert (
+        list(islice(schedule.due_after(looked_at), 3))
+        == [one for one in every if one.at > looked_at][:3]
     )
-    assert found == sorted(found)
-    assert all(ids for _, ids in found)
+    before = [one for one in every if one.at <= looked_at]
+    assert schedule.due_last(looked_at) == (before[-1] if before else None)
+
+
+@given(EVENTS, st.integers(1, 4))
+def test_repeated_reports_leave_no_interval_out_and_tell_none_twice(event, number):
+    schedule = scheduled(event, {"startInterval": 0, "numIntervals": number, "repeat": -1})
+    told = [slot.start for one in islice(schedule.due_after(LONG_AGO), 9) for slot in one.slots]
+    grid = schedule.grid
+    assert told == [slot.start for slot in grid.slots(schedule.begin, len(told))]
+    assert grid.loop or len(told) == len(grid.slots(schedule.begin, 99))
+
+
+def test_reports_years_apart_are_found_without_going_through_what_lies_between():
+    loop = {"duration": "P9999Y", "intervalPeriod": {**PERIOD, "duration": "PT1S"}}
+    rare = {"startInterval": 0, "numIntervals": 1, "frequency": 10**9, "repeat": -1}
+    [(first, _), (second, _)] = due(1, event=loop, most=2, **rare)
+    assert second - first == timedelta(seconds=10**9)

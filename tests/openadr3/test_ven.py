@@ -643,19 +643,42 @@ async def test_an_event_that_only_asks_for_reports_is_none_to_take_part_in(rig, 
     assert [interval_id for interval_id, _, _ in reported(vtn, "DEMAND")] == [0, 1]
 
 
-async def test_reports_that_are_not_made_here_are_said_so(rig, vtn, caplog):
-    simple(
-        vtn,
-        0,
-        reportDescriptors=[
-            {"payloadType": "STORAGE_CHARGE_LEVEL"},
-            {"payloadType": "SETPOINT", "historical": False},
-            {"payloadType": "USAGE", "units": "THERMS"},
-            {"payloadType": "UP_REGULATION_AVAILABLE"},
-        ],
-    )
+async def test_reports_that_are_not_made_here_are_said_so_once_and_cost_no_others(rig, vtn, caplog):
+    wrong = [
+        {"payloadType": "STORAGE_CHARGE_LEVEL"},
+        {"payloadType": "SETPOINT", "historical": False},
+        {"payloadType": "USAGE", "units": "THERMS"},
+        {"payloadType": "DEMAND", "aggregate": "now and then"},
+        {"readingType": "MEAN"},
+        "USAGE",
+    ]
+    vtn.sloppy = True
+    for event_id in ("ev-1", "ev-2"):
+        simple(vtn, 2, event_id=event_id, duration="PT1M", reportDescriptors=[*wrong, WANTED])
+    rig.samples(NOON, 60, 6_000.0)
     async with rig:
         await rig.rested()
-        await rig.turn()
+        await rig.pass_time(65, 5)
+        assert rig.ven.link().rejected == 0
     said = [r.getMessage() for r in caplog.records if "not made here" in r.getMessage()]
-    assert len(said) == 4
+    assert [message.split("not made here: ")[1] for message in said] == [
+        "report descriptor '#4': aggregate: Input should be a valid boolean, unable to interpret input",
+        "report descriptor '#5': payloadType: Field required",
+        "report descriptor '#6': Input should be a valid dictionary or instance of WireReportDescriptor",
+        "'STORAGE_CHARGE_LEVEL'",
+        "'SETPOINT' on what is to come",
+        "'USAGE' in 'THERMS'",
+    ]
+    names = [body["reportName"] for body in vtn.bodies("reports")]
+    assert len(names) == len(set(names)) == 2
+
+
+async def test_two_requests_that_differ_only_in_their_reading_are_both_served(rig, vtn):
+    peak = {"payloadType": "DEMAND", "readingType": "PEAK"}
+    simple(vtn, 0, duration="PT1M", reportDescriptors=[{"payloadType": "DEMAND"}, peak])
+    rig.samples(NOON, 60, 6_000.0)
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(65, 5)
+    assert [value for _, _, value in reported(vtn, "DEMAND")] == [6.0295, 6.059]
+    assert len({body["reportName"] for body in vtn.bodies("reports")}) == 2

@@ -49,8 +49,9 @@ def test_ids_may_be_numbers_and_stay_what_they_look_like():
 
 
 def test_the_payload_type_may_be_spelt_as_in_the_guide():
-    read = event(reportDescriptors=[{"payLoadType": "USAGE"}, {"payloadType": "DEMAND"}])
-    assert [d.payload_type for d in read.report_descriptors] == ["USAGE", "DEMAND"]
+    documents = [{"payLoadType": "USAGE"}, {"payloadType": "DEMAND"}]
+    read, _ = read_objects(WireReportDescriptor, documents, "report descriptor")
+    assert [d.payload_type for d in read] == ["USAGE", "DEMAND"]
 
 
 def test_a_report_descriptor_without_numbers_has_the_defaults_of_the_document():

@@ -26,6 +26,7 @@ from agent.openadr.v3.wire import (
     WireProgram,
     WireReportDescriptor,
     read_object,
+    read_objects,
 )
 from agent.openadr.v20b.events import EventReceiver
 from agent.openadr.v20b.http import StatusError
@@ -49,6 +50,8 @@ class ReportAsk:
     grid: Grid | None
     """The intervals that reports refer to; None where there are none that end."""
     descriptors: tuple[WireReportDescriptor, ...]
+    unreadable: tuple[RejectedObject, ...] = ()
+    """Requests that cannot be read, with why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +179,13 @@ class ListReceiver(EventReceiver):
         return wire.id, Seen(digest, found, _stamp(wire), wire.program_id, ask)
 
     def _ask_of(self, wire: WireEvent, now: datetime) -> ReportAsk | None:
-        wanted = tuple(d for d in wire.report_descriptors if d.payload_type)
-        if not wanted:
+        asked = wire.report_descriptors
+        if not asked:
             return None
+        listed = asked if isinstance(asked, list) else [asked]
+        wanted, unreadable = read_objects(WireReportDescriptor, listed, "report descriptor")
         grid = grid_of(wire, now, zero_is_endless=self.zero_is_endless)
-        return ReportAsk(wire.id, wire.program_id, grid, wanted)
+        return ReportAsk(wire.id, wire.program_id, grid, wanted, unreadable)
 
     def _say_rejected(self, seen: Mapping[str, Seen]) -> None:
         """Count and name what cannot be used, once for each version of it."""

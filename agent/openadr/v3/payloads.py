@@ -16,6 +16,7 @@ from agent.core.sample import LEAST_COVERED, SPACING, Sample
 from agent.core.site import MeterQuality
 from agent.openadr.v3.schedule import Slot
 from agent.openadr.v3.wire import WireReportDescriptor
+from agent.openadr.v20b.messages import quote
 
 Payload = tuple[str, float | str]
 """A payload type with its value."""
@@ -64,6 +65,13 @@ def is_made(descriptor: WireReportDescriptor) -> bool:
         return False
     asked = descriptor.units.upper()
     return not asked or kind.units == ("",) or asked in kind.units
+
+
+def named(descriptor: WireReportDescriptor) -> str:
+    """What is asked for, for a sentence."""
+    units = f" in {quote(descriptor.units)}" if descriptor.units else ""
+    ahead = " on what is to come" if looks_ahead(descriptor) else ""
+    return f"{quote(descriptor.payload_type)}{units}{ahead}"
 
 
 def meant_by(descriptor: WireReportDescriptor) -> tuple[str, str]:

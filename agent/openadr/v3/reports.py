@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
+from zlib import crc32
 
 from agent.clock import Clock
 from agent.core.event import SILENT, EventRecord, Opt
@@ -28,8 +29,9 @@ from agent.openadr.v3.payloads import (
     level_of,
     looks_ahead,
     meant_by,
+    named,
 )
-from agent.openadr.v3.schedule import Due, Grid, due_reports
+from agent.openadr.v3.schedule import Due, Schedule, schedule_of
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireReportDescriptor
 from agent.openadr.v20b.messages import quote
@@ -42,12 +44,12 @@ log = logging.getLogger(__name__)
 AGGREGATED = "AGGREGATED_REPORT"
 SETTLE = timedelta(seconds=2)
 """How long after an interval its last samples may still be written."""
-MOST = 100_000
-"""Reports looked through for the one that was due last."""
 MOST_AT_ONCE = 20
 """Reports sent for one request in one round."""
 CHUNK = timedelta(hours=1)
 """Samples that are read at a time."""
+MOST_NAMED = 200
+"""Kinds of reports that are named as not made."""
 STALE = timedelta(minutes=1)
 """An outlook from longer ago tells nothing."""
 _TICK = timedelta(microseconds=1)
@@ -60,6 +62,13 @@ class _Job:
     ask: ReportAsk
     descriptor: WireReportDescriptor
     request: ReportRequest
+    schedule: Schedule | None
+    """None where there is nothing to send."""
+
+    def next_due(self) -> Due | None:
+        """The next report; None where there is none any more."""
+        since = self.request.sent_through
+        return None if self.schedule is None else next(self.schedule.due_after(since), None)
 
 
 class EventReporter:
@@ -76,7 +85,9 @@ class EventReporter:
         clock: Clock,
         outlook: Callable[[datetime], Outlook | None],
     ) -> None:
-        """`outlook` gives what the site is expected to draw until then; None where that is not known. It is called in a thread."""
+        """`outlook` gives what the site is expected to draw until then; None where that is not known. It is
+        called in a thread.
+        """
         self._programs = programs
         self._outlook = outlook
         self._settings = settings
@@ -85,13 +96,13 @@ class EventReporter:
         self._events = events
         self._history = history
         self._clock = clock
-        self._unserved: set[tuple[str, str]] = set()
+        self._unserved: set[str] = set()
         self.waiting = 0
         """How many reports are due and have not arrived."""
 
     def next_due(self) -> datetime | None:
         """When the next report can be made, as things stand; None: none is asked for."""
-        dues = [next(self._due(job), None) for job in self._jobs(self._clock.now())]
+        dues = [job.next_due() for job in self._jobs(self._clock.now())]
         return min((due.at + SETTLE for due in dues if due is not None), default=None)
 
     async def send_due(self) -> None:
@@ -151,52 +162,49 @@ class EventReporter:
                 request = known.get(request_id)
                 if request is None or request.specifier_id != descriptor.payload_type:
                     request = _first(request_id, ask, descriptor, now)
-                yield _Job(ask, descriptor, request)
+                schedule = _schedule(ask, descriptor) if self._is_asked(descriptor) else None
+                yield _Job(ask, descriptor, request, schedule)
 
-    def _due(self, job: _Job) -> Iterator[Due]:
-        if not self._serves(job.descriptor):
-            return iter(())
-        return _due_since(job.ask, job.descriptor, job.request.sent_through)
-
-    def _serves(self, descriptor: WireReportDescriptor) -> bool:
-        """Whether it is of a type that is made here, and asks (also) this site."""
+    def _is_asked(self, descriptor: WireReportDescriptor) -> bool:
+        """Whether it asks (also) this site."""
         asked = descriptor.targets_of
         vens, resources, names = asked("VEN_NAME"), asked("RESOURCE_NAME"), asked("")
         settings = self._settings
         ours = {settings.label, settings.resource, *settings.targets}
         return (
-            is_made(descriptor)
-            and (not vens or settings.label in vens)
+            (not vens or settings.label in vens)
             and (not resources or settings.resource in resources)
             # Where the VTN tells who sees what, every name that we see is ours.
             and (not names or not settings.targets or not ours.isdisjoint(names))
         )
 
     def _ready(self, job: _Job, now: datetime) -> Iterator[Due]:
-        last: Due | None = None
-        for due in islice(self._due(job), MOST_AT_ONCE):
+        since, schedule = job.request.sent_through, job.schedule
+        if schedule is None:
+            return
+        if schedule.ahead:
+            last = schedule.due_last(now - SETTLE)
+            yield from () if last is None or last.at <= since else (last,)
+            return
+        for due in islice(schedule.due_after(since), MOST_AT_ONCE):
             if due.at + SETTLE > now:
-                break
-            if not looks_ahead(job.descriptor):
-                yield due
-            last = due
-        if last is not None and looks_ahead(job.descriptor):
-            yield last
+                return
+            yield due
 
     def _make(self, job: _Job, due: Due) -> Report:
         """One report, from the samples on disk or the outlook. Runs in a thread."""
         kind = job.descriptor.payload_type
-        ahead = looks_ahead(job.descriptor)
-        intervals = self._forecasts(job, due) if ahead else self._readings(job, due)
+        of = self._forecasts if looks_ahead(job.descriptor) else self._readings
         resource = AGGREGATED if job.descriptor.aggregate else self._settings.resource
-        name = f"{kind} {due.at:%Y-%m-%dT%H:%M:%SZ} {self._settings.label}"
+        # Some VTNs hold no two reports of one name, and others' reports may be due at the same time.
+        ours = f"{crc32(job.request.request_id.encode()):08x} {self._settings.label}"
         return Report(
-            name=f"FORECAST {name}"[:128] if ahead else name[:128],
+            name=f"{kind} {due.at:%Y-%m-%dT%H:%M:%SZ} {ours}"[:128],
             program_id=job.ask.program_id,
             event_id=job.ask.event_id,
             resource=resource,
             descriptors=((kind, *meant_by(job.descriptor)),),
-            intervals=tuple(intervals),
+            intervals=tuple(of(job, due)),
         )
 
     def _forecasts(self, job: _Job, due: Due) -> Iterator[ReportInterval]:
@@ -243,41 +251,33 @@ class EventReporter:
         )
 
     def _say_unserved(self) -> None:
-        """Name each request for reports that this agent does not make, once."""
+        """Name each kind of report that is asked for and not made here, and each request that cannot be
+        read, once.
+        """
         for ask in self._events.asks:
-            for descriptor in ask.descriptors:
-                what = (ask.event_id, descriptor.payload_type)
-                if not is_made(descriptor) and what not in self._unserved:
+            unmade = [named(each) for each in ask.descriptors if not is_made(each)]
+            for what in (*map(str, ask.unreadable), *unmade):
+                if what not in self._unserved and len(self._unserved) < MOST_NAMED:
                     self._unserved.add(what)
-                    said = "VEN %s: event %s asks for reports of %s, which are not made here"
-                    log.warning(said, self._settings.name, *map(quote, what))
+                    said = "VEN %s: event %s asks for reports that are not made here: %s"
+                    log.warning(said, self._settings.name, quote(ask.event_id), what)
 
 
-def _due_since(ask: ReportAsk, descriptor: WireReportDescriptor, since: datetime) -> Iterator[Due]:
+def _schedule(ask: ReportAsk, descriptor: WireReportDescriptor) -> Schedule | None:
     if ask.grid is None or not is_made(descriptor):
-        return iter(())
-    return due_reports(ask.grid, descriptor, since, ahead=looks_ahead(descriptor))
+        return None
+    return schedule_of(ask.grid, descriptor, ahead=looks_ahead(descriptor))
 
 
 def _first(
     request_id: str, ask: ReportAsk, descriptor: WireReportDescriptor, now: datetime
 ) -> ReportRequest:
-    """A request as it is first heard of: of what was due before, only the last is sent (User Guide 7.5)."""
-    through = now
-    if ask.grid is not None:
-        since = now - _back(ask.grid, descriptor)
-        for due in islice(_due_since(ask, descriptor, since), MOST):
-            if due.at > now:
-                break
-            through = due.at - _TICK
+    """A request as it is first heard of: of what was due before, only the last is sent (User Guide 7.5),
+    as far as there are samples.
+    """
+    schedule = _schedule(ask, descriptor)
+    last = None if schedule is None else schedule.due_last(now)
+    through = now if last is None or last.at <= now - KEEP else last.at - _TICK
     return ReportRequest(
         request_id, descriptor.payload_type, (), timedelta(0), timedelta(0), through
     )
-
-
-def _back(grid: Grid, descriptor: WireReportDescriptor) -> timedelta:
-    """How long ago the last report may have been due, as far as there are samples."""
-    if grid.loop is None:
-        return KEEP
-    turns = 2 + max(1, descriptor.num_intervals, descriptor.frequency)
-    return min(KEEP, grid.loop * min(turns, 100_000))

@@ -6,7 +6,8 @@ disagree with each other. For what is past (`historical`):
 * `startInterval` is the last interval of the first report, which is due at its end and goes back over
   `numIntervals`. Where there are not so many before it, it is the first of them instead.
 * `numIntervals` of -1 is all of them in one report, due at the end of the last.
-* `frequency` is by how many intervals each report is later than the one before; -1: by `numIntervals`.
+* `frequency` is by how many intervals each report is later than the one before; -1 (and 0, whenever we
+  like): by `numIntervals`.
 * `repeat` is how many reports there are at most; -1: until the last interval.
 
 Of what is to come, `startInterval` is the first interval of the first report, which is due as that
@@ -14,12 +15,13 @@ begins. -1 is the first of all, and a `numIntervals` of -1 is all from there on.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice, pairwise
+from itertools import pairwise
+from math import inf
 
-from agent.openadr.v3.course import Course, course_of, period_of
+from agent.openadr.v3.course import HORIZON, Course, course_of, period_of
 from agent.openadr.v3.wire import WireEvent, WireReportDescriptor
 
 MOST_SLOTS = 10_000
@@ -45,39 +47,44 @@ class Grid:
     implied: bool = False
     """Whether there is but a length, and no interval of the event's."""
     in_order: bool = False
-    """Whether each slot ends after the one before it."""
+    """Whether each slot ends after the one before it, over all turns."""
 
-    def slots(self, turn: int, skipped: int = 0) -> Iterator[Slot]:
-        """The slots of one turn but for the first few, cut at the event's end; none once that is over.
+    @property
+    def end(self) -> int:
+        """The place at and after which there are no slots, counted over all turns."""
+        turns = 1
+        if self.loop is not None:
+            ends_at = HORIZON if self.ends_at is None else min(HORIZON, self.ends_at)
+            turns = max(1, -((self.first[0].start - ends_at) // self.loop))
+        return turns * len(self.first)
 
-        An implied slot goes by its turn: nobody gave it an id.
-        """
-        offset = timedelta(0) if self.loop is None else self.loop * turn
-        for place in range(skipped, len(self.first)):
-            slot = self.first[place]
-            start, end = slot.start + offset, slot.end + offset
-            if self.ends_at is not None:
-                end = min(end, self.ends_at)
-            if start < end:
-                yield Slot(turn if self.implied else slot.interval_id, start, end)
+    def slots(self, place: int, count: int) -> tuple[Slot, ...]:
+        """So many slots from one place on, but for those after the event's end."""
+        places = range(place, min(place + count, self.end))
+        found = (self._slot(*divmod(each, len(self.first))) for each in places)
+        return tuple(slot for slot in found if slot is not None)
 
-    def slots_from(self, place: int) -> Iterator[Slot]:
-        """Every slot from one place on, counted over all turns; without end where the loop has none."""
-        turn, skipped = divmod(place, len(self.first))
-        while turn == 0 or self.loop is not None:
-            found = False
-            for slot in self.slots(turn, skipped):
-                found = True
-                yield slot
-            if not found:
-                return
-            turn, skipped = turn + 1, 0
+    def _slot(self, turn: int, place: int) -> Slot | None:
+        """One slot, cut at the event's end. An implied one goes by its turn: nobody gave it an id."""
+        slot = self.first[place]
+        start, end = slot.start, slot.end
+        if turn and self.loop is not None:
+            start, end = start + self.loop * turn, end + self.loop * turn
+        if self.ends_at is not None:
+            end = min(end, self.ends_at)
+        return Slot(turn if self.implied else slot.interval_id, start, end) if start < end else None
 
     def place_at(self, at: datetime) -> int:
         """A place, counted over all turns, before which every slot is over at `at`."""
-        if self.loop is not None:
-            turn = max(0, (at - self.first[0].start) // self.loop - 1)
-            return turn * len(self.first)
+        at = at if self.ends_at is None else min(at, self.ends_at)
+        if self.loop is None:
+            return self._place_in_turn(at)
+        turn = max(0, (at - self.first[0].start) // self.loop)
+        if not self.in_order:
+            return max(0, turn - 1) * len(self.first)
+        return turn * len(self.first) + self._place_in_turn(at - self.loop * turn)
+
+    def _place_in_turn(self, at: datetime) -> int:
         return bisect_right(self.first, at, key=lambda slot: slot.end) if self.in_order else 0
 
 
@@ -103,83 +110,81 @@ def grid_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) ->
     slots = () if course is None else tuple(_slots(wire, course))
     if course is None or not slots:
         return None
+    loop = course.loop
     in_order = all(one.end <= following.end for one, following in pairwise(slots))
-    return Grid(slots, course.loop, course.ends_at, in_order=in_order)
+    in_order &= loop is None or slots[-1].end - slots[0].start <= loop
+    return Grid(slots, loop, course.ends_at, in_order=in_order)
 
 
-def due_reports(
-    grid: Grid, descriptor: WireReportDescriptor, since: datetime, *, ahead: bool = False
-) -> Iterator[Due]:
-    """The reports that are due after `since`, in order; without end for a loop without. They are on what
-    is past, or on what is `ahead`.
-    """
-    most = max(1, descriptor.repeat) if descriptor.repeat >= 0 else None
-    reports = _forecasts if ahead else _reports
-    for number, due in reports(grid, descriptor, grid.place_at(since)):
-        if most is not None and number >= most:
-            return
-        if due.at > since:
-            yield due
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The reports that one descriptor asks for; those on what is past, or on what is `ahead`."""
 
+    grid: Grid
+    ahead: bool
+    begin: int
+    """The place of the first report's first interval."""
+    length: int
+    step: int
+    most: float
+    """How many reports there are at most."""
 
-def _reports(grid: Grid, descriptor: WireReportDescriptor, place: int) -> Iterator[tuple[int, Due]]:
-    """The reports with their number, from 0: all whose last interval is at `place` or after it, and maybe
-    some before.
-    """
-    length = min(descriptor.num_intervals, MOST_SLOTS)
-    if length <= 0:
-        yield from _turns(grid, place // len(grid.first))
-        return
-    start = descriptor.start_interval
-    if start < 0:
-        # "The end of the last interval" is where the report ends.
-        slots = tuple(grid.slots(0))[-length:]
-        yield from ([(0, _due(slots))] if slots else [])
-        return
-    step = descriptor.frequency if descriptor.frequency > 0 else length
-    first = start - length + 1 if start - length + 1 >= 0 else start
-    number = max(0, (place - first - length) // step)
-    window: list[Slot] = []
-    for passed, slot in enumerate(grid.slots_from(first + number * step)):
-        # Where reports are further apart than they are long, what lies between is in none.
-        if step <= length or passed % step < length:
-            window.append(slot)
-        if len(window) == length:
-            yield number, _due(window)
+    def due_after(self, since: datetime) -> Iterator[Due]:
+        """The reports that are due after `since`, in order; without end for a loop without."""
+        for due in self._reports(self._number_at(since)):
+            if due.at > since:
+                yield due
+
+    def due_last(self, at: datetime) -> Due | None:
+        """The last that was due by then; None where there was none."""
+        last: Due | None = None
+        for due in self._reports(self._number_at(at)):
+            if due.at > at:
+                break
+            last = due
+        return last
+
+    def _number_at(self, at: datetime) -> int:
+        """The number of a report before which none is due after `at`. The last that is due by then, where
+        there is one, is this one or a later one.
+        """
+        place = self.grid.place_at(at)
+        passed = place - self.begin - (1 if self.ahead else self.length)
+        number = max(0, passed // self.step)
+        return number if number < self.most else max(0, int(self.most) - 1)
+
+    def _reports(self, number: int) -> Iterator[Due]:
+        while number < self.most and (place := self.begin + number * self.step) < self.grid.end:
+            slots = self.grid.slots(place, self.length)
+            # Of reports that overlap none is on less than was asked for, unless there is no other.
+            whole = len(slots) == self.length or self.step >= self.length or number == 0
+            if slots and (self.ahead or whole):
+                at = slots[0].start if self.ahead else max(slot.end for slot in slots)
+                yield Due(at, slots)
             number += 1
-            window = window[step:]
-    if window and step >= length:
-        yield number, _due(window)
 
 
-def _forecasts(
-    grid: Grid, descriptor: WireReportDescriptor, place: int
-) -> Iterator[tuple[int, Due]]:
-    """The reports on what is to come with their number, from 0: all whose first interval is at `place` or
-    after it, and maybe one before.
-    """
-    start, asked = max(0, descriptor.start_interval), min(descriptor.num_intervals, MOST_SLOTS)
-    length = asked if asked > 0 else max(1, len(grid.first) - start)
-    step = asked if asked > 0 else len(grid.first)
-    if descriptor.frequency > 0:
-        step = descriptor.frequency
-    number = max(0, (place - start) // step)
-    while slots := tuple(islice(grid.slots_from(start + number * step), length)):
-        yield number, Due(slots[0].start, slots)
-        number += 1
-
-
-def _turns(grid: Grid, turn: int) -> Iterator[tuple[int, Due]]:
-    """One report on all intervals, for each turn of a loop."""
-    while slots := tuple(grid.slots(turn)):
-        yield turn, _due(slots)
-        if grid.loop is None:
-            return
-        turn += 1
-
-
-def _due(slots: Sequence[Slot]) -> Due:
-    return Due(max(slot.end for slot in slots), tuple(slots))
+def schedule_of(grid: Grid, descriptor: WireReportDescriptor, *, ahead: bool = False) -> Schedule:
+    """What a descriptor comes to."""
+    listed, start = len(grid.first), descriptor.start_interval
+    asked = min(descriptor.num_intervals, MOST_SLOTS)
+    most = descriptor.repeat if descriptor.repeat >= 0 else inf
+    step = asked if asked > 0 else listed
+    if ahead:
+        begin = max(0, start)
+        length = asked if asked > 0 else max(1, listed - begin)
+        step = descriptor.frequency if descriptor.frequency > 0 else step
+    elif asked <= 0:
+        begin, length = 0, listed
+    elif start < 0:
+        # "The end of the last interval" is where the report ends.
+        length, most = asked, 1
+        begin = max(0, len(grid.slots(0, listed)) - length)
+    else:
+        length = asked
+        begin = start - length + 1 if start - length + 1 >= 0 else start
+        step = descriptor.frequency if descriptor.frequency > 0 else step
+    return Schedule(grid, ahead, begin, length, step, max(1, most))
 
 
 def _slots(wire: WireEvent, course: Course) -> Iterator[Slot]:

@@ -102,14 +102,14 @@ def _letters(value: Any) -> Any:
 
 
 _Count = Annotated[int, _whole_or(-1)]
-_PayloadType = Field("", validation_alias=AliasChoices("payloadType", "payLoadType"))
+_PAYLOAD_TYPE = AliasChoices("payloadType", "payLoadType")
 """Spelt both ways in the User Guide."""
 
 
 class WirePayloadDescriptor(_Received):
     """What the values of one payload type are measured in."""
 
-    payload_type: str = _PayloadType
+    payload_type: str = Field("", validation_alias=_PAYLOAD_TYPE)
     units: str = ""
     currency: str = ""
 
@@ -117,7 +117,7 @@ class WirePayloadDescriptor(_Received):
 class WireReportDescriptor(_Received):
     """A request for reports. Whole numbers that are none count as absent."""
 
-    payload_type: str = _PayloadType
+    payload_type: str = Field(min_length=1, validation_alias=_PAYLOAD_TYPE)
     reading_type: str = Field("", validation_alias="readingType")
     units: str = ""
     aggregate: bool = False
@@ -157,9 +157,8 @@ class WireEvent(_Received):
     payload_descriptors: tuple[WirePayloadDescriptor, ...] = Field(
         (), validation_alias="payloadDescriptors"
     )
-    report_descriptors: tuple[WireReportDescriptor, ...] = Field(
-        (), validation_alias="reportDescriptors"
-    )
+    report_descriptors: Any = Field(None, validation_alias="reportDescriptors")
+    """As sent: an event counts, however wrong what it asks to be reported."""
 
 
 class WireProgram(_Received):
