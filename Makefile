@@ -51,6 +51,8 @@ lock:
 		--no-header --no-annotate --quiet --output-file requirements-dev.txt
 	uv pip compile --group ci --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements-ci.txt
+	uv pip compile --group elaad --universal --python-version 3.12 --generate-hashes \
+		--no-header --no-annotate --quiet --output-file requirements-ci-elaad.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

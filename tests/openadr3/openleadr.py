@@ -27,7 +27,7 @@ from tests.requirement import missing
 
 OLDEST_POSTGRES = 16
 BL_SCOPES = "read_all write_programs write_events write_vens_bl write_users"
-VEN_SCOPES = ["read_targets", "read_ven_objects", "write_reports_ven", "write_vens_ven"]
+VEN_SCOPES = "read_targets read_ven_objects write_reports_ven write_vens_ven"
 _ACCOUNT = "nobody"
 """PostgreSQL refuses to be root."""
 
@@ -146,11 +146,11 @@ class OpenleadrRs:
         self._process.kill()
         self._process.wait(10)
 
-    async def admit(self) -> None:
-        """Make an OAuth client for the VEN."""
-        user = {"reference": "ven", "description": None, "scope": VEN_SCOPES}
+    async def admit(self, client_id: str | None = None, scopes: str = VEN_SCOPES) -> None:
+        """Make an OAuth client: the VEN's unless said otherwise."""
+        user = {"reference": "site", "description": None, "scope": scopes.split()}
         made = await self.ask("POST", "users", user)
-        credential = {"client_id": self.client_id, "client_secret": self.secret}
+        credential = {"client_id": client_id or self.client_id, "client_secret": self.secret}
         await self.ask("POST", f"users/{made['id']}", credential)
 
     async def ask(self, method: str, path: str, body: Any = None, query: Any = None) -> Any:

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.core.capacity import connections_of
-from agent.core.event import Ending, Opt, OptDecision
+from agent.core.event import Baseline, Ending, Opt, OptDecision
 from agent.core.lifecycle import opted_out
+from agent.core.outlook import Outlook
+from agent.core.timeline import Timeline
 from agent.openadr.iso8601 import format_time
 from tests.openadr.rig import PROGRAM, until
+from tests.openadr3.elaad import Utility
 from tests.openadr3.mosquitto import Mosquitto
-from tests.openadr3.openleadr import OpenleadrRs, Postgres, needed
+from tests.openadr3.openleadr import BL_SCOPES, OpenleadrRs, Postgres, needed
 from tests.openadr3.rig import Rig3
 
 pytestmark = [pytest.mark.openadr3, pytest.mark.interop, pytest.mark.timeout(120)]
@@ -164,6 +167,48 @@ async def test_usage_and_an_opt_out_are_read_back_at_the_vtn(rig, vtn):
         for payload in interval["payloads"]
     }
     assert told == {"USAGE": pytest.approx(0.1, abs=0.002), "OPERATING_STATE": "RUNNING_OPTED_OUT"}
+
+
+async def test_a_foreign_utility_announces_events_and_reads_our_reports(rig, vtn):
+    utility = Utility(vtn.url, vtn.secret)
+    await vtn.admit(utility.client_id, BL_SCOPES)
+    program = f"{rig.settings.ven_name} of the foreign utility"
+    start = rig.clock.now().replace(microsecond=0)
+    ids = await utility.ask("announce", program, start.isoformat())
+    rig.programs = (replace(PROGRAM, market_context=program),)
+    rig.outlook = Outlook(start, 20_000.0, 8_000.0, Timeline())
+    rig.samples(start, 130, 6_000.0, ceiling_w=6_750.0, restrained=True)
+    await rig.restart(market_contexts=(program,))
+    await rig.rested()
+    assert values(rig, ids["peak"]) == [2, 1]
+    frozen = Baseline(9_000.0, 9_000.0, "mean of the 15 min before", start)
+    rig.book.put(replace(rig.record(ids["peak"]), baseline=frozen))
+    await rig.pass_time(126, 3)
+    [demand, *told] = sorted(
+        await utility.ask("reports", ids["peak"]), key=lambda r: (r["resource"], r["type"])
+    )
+    assert (demand["type"], demand["units"]) == ("DEMAND", "KW")
+    assert [interval for interval, _, _ in demand["intervals"]] == [0, 1]
+    assert {report["type"]: report["intervals"] for report in told} == {
+        kind: [[0, start.isoformat(), {kind: value}]]
+        for kind, value in {
+            "BASELINE": 9.0,
+            "DATA_QUALITY": "OK",
+            "DEMAND": pytest.approx(6.0, abs=0.1),
+            "OPERATING_STATE": "RUNNING_CURTAILED",
+            "READING": pytest.approx(6.0, abs=0.1),
+            "SETPOINT": 6.75,
+            "SIMPLE_LEVEL": 2,
+            "USAGE": pytest.approx(0.1, abs=0.002),
+        }.items()
+    }
+    assert {
+        report["type"]: [list(payloads.values()) for _, _, payloads in report["intervals"]]
+        for report in await utility.ask("reports", ids["outlook"])
+    } == {
+        "USAGE_FORECAST": [[pytest.approx(1 / 3, abs=1e-5)]] * 3,
+        "LOAD_SHED_DELTA_AVAILABLE": [[12.0]] * 3,
+    }
 
 
 async def test_a_restart_with_other_keys_costs_one_round(rig, vtn):
