@@ -101,7 +101,15 @@ class OpenleadrRs:
     client_id = "site-a"
     secret = "the secret of site a"
 
-    def __init__(self, program: Path, postgres: Postgres, mqtt_url: str | None = None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        postgres: Postgres,
+        mqtt_url: str | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        """`host` is the address by which it is reached; it listens on all."""
+        self._host = host
         self._program = program
         self._mqtt_url = mqtt_url
         self._postgres = postgres
@@ -111,7 +119,7 @@ class OpenleadrRs:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     async def start(self) -> None:
         """Start with a new key: no token from before is good any more."""
