@@ -1,5 +1,6 @@
-"""The kinds of values that a configuration holds: quantities with their unit, tiers, levels, paths."""
+"""The kinds of values that a configuration holds: quantities with their unit, tiers, levels, paths, addresses."""
 
+import ipaddress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,33 @@ def _check_socket(path: Path) -> Path:
     return path
 
 
+def split_address(listen: str) -> tuple[str, int]:
+    """IP address and port of an address such as `127.0.0.1:9430`, `[::1]:9430` or `localhost:9430`.
+
+    Raises `ValueError` saying what is allowed.
+    """
+    host, _, digits = listen.rpartition(":")
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+        port = int(digits)
+        if not 0 <= port <= 65535:
+            raise ValueError
+    except ValueError:
+        raise ValueError("must be an IP address and a port, like 127.0.0.1:9430") from None
+    return str(address), port
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this host gets through to an address that `split_address` takes."""
+    return ipaddress.ip_address(split_address(listen)[0]).is_loopback
+
+
+def _check_address(listen: str) -> str:
+    split_address(listen)
+    return listen
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_check_absolute)]
 SocketPath = Annotated[AbsolutePath, AfterValidator(_check_socket)]
 Level = Annotated[int, AfterValidator(_check_level)]
+Address = Annotated[str, AfterValidator(_check_address)]

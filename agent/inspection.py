@@ -15,11 +15,11 @@ from agent.core.site import Health, MeterQuality, Snapshot
 from agent.enrolment.capacity import Capacity, capacity_of
 from agent.enrolment.check import check_connection
 from agent.errors import ConfigError, WireError
+from agent.fields import split_address
 from agent.openadr.v3.client import list_programs
 from agent.openadr.v3.settings import Ven3Settings
 from agent.places import answers, writing_fault
 from agent.units import format_power
-from agent.web.settings import split_address
 from drivers.errors import DriverError
 
 TIMEOUT_S = 90.0

@@ -42,6 +42,14 @@ def load_chain(context: ssl.SSLContext, cert: Path, key: Path | None, whose: str
         raise ConfigError(f"{whose}{said}") from error
 
 
+def server_context(cert: Path, key: Path, whose: str) -> ssl.SSLContext:
+    """How a server of ours speaks TLS. Raises `ConfigError` as `load_chain` does."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_chain(context, cert, key, whose)
+    return context
+
+
 def is_weak(bits: int, *, rsa: bool) -> bool:
     """Whether a key is shorter than is allowed."""
     return bits < (LEAST_RSA_BITS if rsa else LEAST_ECC_BITS)

@@ -20,9 +20,9 @@ from agent.demo.outcome import Outcome
 from agent.demo.site import SPEC
 from agent.demo.story import Script, tell
 from agent.errors import CommandError, ConfigError
+from agent.fields import split_address
 from agent.telemetry.logs import set_up
 from agent.units import parse_duration, parse_share
-from agent.web.settings import split_address
 from drivers.sim.site import SimSite
 
 LISTEN = "127.0.0.1:9430"

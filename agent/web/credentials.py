@@ -3,7 +3,7 @@
 import ssl
 
 from agent.errors import ConfigError
-from agent.tls import load_chain
+from agent.tls import server_context
 from agent.web.settings import WebSettings
 
 SHORTEST_TOKEN = 16
@@ -29,7 +29,4 @@ def server_tls(settings: WebSettings) -> ssl.SSLContext | None:
     """How the server speaks TLS; None: it does not. Raises `ConfigError` for files of no use."""
     if settings.cert is None or settings.key is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_chain(context, settings.cert, settings.key, "web.")
-    return context
+    return server_context(settings.cert, settings.key, "web.")

@@ -18,10 +18,11 @@ from prometheus_client.registry import Collector
 
 from agent.core.sample import Sample
 from agent.errors import ConfigError
+from agent.fields import split_address
 from agent.telemetry.plain import View
 from agent.web import assets
 from agent.web.credentials import read_token, server_tls
-from agent.web.settings import WebSettings, split_address
+from agent.web.settings import WebSettings
 
 Events = Callable[[str | None], Awaitable[list[View]]]
 Samples = Callable[[datetime, datetime], Awaitable[tuple[Sample, ...]]]

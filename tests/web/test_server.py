@@ -25,10 +25,11 @@ from agent.core.problems import Problem, Raised, Severity
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
 from agent.errors import ConfigError
+from agent.fields import split_address
 from agent.web import assets
 from agent.web.credentials import server_tls
 from agent.web.server import ALIVE_FOR, CHART_POINTS, HEADERS
-from agent.web.settings import WebSettings, split_address
+from agent.web.settings import WebSettings
 from tests import requirement
 from tests.core.build import NOON, at, event, record, s
 from tests.web import pictures
