@@ -7,6 +7,7 @@ from typing import Any
 from agent.errors import ConfigError
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.tokens import read_secret
+from agent.openadr.v3.webhook import webhook_tls
 from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
 from agent.openadr.v20b.tls import tls_context
 from agent.web.credentials import read_token, server_tls
@@ -25,6 +26,8 @@ def credential_faults(vens: Sequence[VenSettings], web: WebSettings) -> Iterator
     for i, ven in enumerate(vens):
         if isinstance(ven, Ven3Settings):
             yield from _refused(read_secret, ven)
+            unreadable = list(_unreadable(f"ven[{i}].webhook", ven.webhook, ("cert", "key")))
+            yield from unreadable or _refused(webhook_tls, ven)
         unreadable = list(_unreadable(f"ven[{i}]", ven, _VEN_FILES, _COME_BY))
         yield from unreadable
         if not unreadable and ven.vtn_url.startswith("https:"):

@@ -166,8 +166,8 @@ def test_a_fault_names_the_key_and_what_is_allowed(path, value, expected):
 def test_no_fault_speaks_the_validators_language():
     wrong = {"a": [1]}
     for path in keys(Config):
-        table, _, last = path.rpartition(".")
-        place = f"{table}.0.{last}" if table in ("ven", "program", "workload", "blackout") else path
+        table, _, rest = path.partition(".")
+        place = f"{table}.0.{rest}" if table in ("ven", "program", "workload", "blackout") else path
         said = faults(changed(place, wrong))
         assert not re.search("Input|Field required|Extra inputs|Value error|unable", said), said
 
@@ -184,6 +184,19 @@ def test_two_vens_of_one_name_are_a_fault():
     document = changed("site.name", "x")
     document["ven"].append(dict(document["ven"][0]))
     assert "ven.name: 'utility' is used twice" in faults(document)
+
+
+def test_the_faults_of_a_webhook_say_which_of_its_keys():
+    document = changed("site.name", "x")
+    hook = {"listen": "0.0.0.0:9443", "url": "https://site.example.com/"}
+    ven = {"kind": "openadr-3", "name": "grid", "vtn_url": "https://vtn.example.com/"}
+    document["ven"].append({**ven, "webhook": hook})
+    assert "ven[1].webhook: listening on 0.0.0.0:9443 needs cert and key" in faults(document)
+    hook |= {"listen": "here", "url": "http://site.example.com/"}
+    assert faults(document).splitlines() == [
+        "ven[1].webhook.listen: must be an IP address and a port, like 127.0.0.1:9430",
+        "ven[1].webhook.url: must be like https://site.example.com:9443/grid",
+    ]
 
 
 AGGREGATOR = {

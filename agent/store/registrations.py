@@ -83,6 +83,8 @@ class Registration:
     """Opts that stand at the VTN, or are on their way there or back."""
     listed_boot: str = ""
     """In which boot of the host the VTN's events were last listed; empty: not known."""
+    subscriptions: tuple[str, ...] = ()
+    """Ids of ours at the VTN."""
 
     def with_request(self, request: ReportRequest) -> "Registration":
         """With one report request added, or replaced where its id is known."""

@@ -203,7 +203,7 @@ def _links(links: tuple[Link, ...]) -> Iterator[Metric]:
         "flexload_messages_rejected", "Messages and events refused.", labels=["ven"]
     )
     notifications = CounterMetricFamily(
-        "flexload_notifications", "Notifications by MQTT (OpenADR 3).", labels=["ven"]
+        "flexload_notifications", "Notifications by MQTT and webhook (OpenADR 3).", labels=["ven"]
     )
     ours = GaugeMetricFamily(
         "flexload_ven_certificate_expiry_timestamp_seconds",

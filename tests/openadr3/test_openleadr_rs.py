@@ -8,10 +8,13 @@ import pytest
 from agent.core.capacity import connections_of
 from agent.core.event import Baseline, Ending, Opt, OptDecision
 from agent.core.lifecycle import opted_out
+from agent.core.link import Departure
 from agent.core.outlook import Outlook
 from agent.core.timeline import Timeline
 from agent.openadr.iso8601 import format_time
+from agent.openadr.v3.settings import WebhookSettings
 from tests.openadr.rig import PROGRAM, until
+from tests.openadr.vtn import free_port
 from tests.openadr3.elaad import Utility
 from tests.openadr3.mosquitto import Mosquitto
 from tests.openadr3.openleadr import BL_SCOPES, OpenleadrRs, Postgres, needed
@@ -243,6 +246,21 @@ async def test_a_database_that_is_away_cancels_nothing(rig, vtn, postgres):
         await vtn.ask("DELETE", f"events/{made['id']}")
         await rig.turn()
         assert rig.record(made["id"]).ended_by is Ending.CANCELLED
+
+
+async def test_a_vtn_that_knows_no_subscriptions_is_told_so_and_polled(rig, vtn):
+    port = free_port()
+    hook = WebhookSettings(listen=f"127.0.0.1:{port}", url=f"https://localhost:{port}/")
+    await rig.restart(webhook=hook)
+    await until(lambda: "no notifications by webhook, polls go on" in rig.ven.link().trouble)
+    made = await vtn.ask("POST", "events", event(rig))
+    await rig.turn()
+    assert values(rig, made["id"]) == [2]
+    rig.departure = Departure(rig.clock.now(), "kim", "moving out")
+    rig.ven.wake()
+    await until(lambda: rig.ven.link().left)
+    await rig.quiet()
+    assert rig.ven.link().trouble == ""
 
 
 async def test_what_changes_is_heard_by_mqtt_and_by_polls_when_the_broker_is_killed(

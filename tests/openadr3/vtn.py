@@ -40,7 +40,8 @@ class ScriptedVtn3:
         """What was not as the document has it, ours and the VEN's."""
         self.asked: list[Asked] = []
         self.objects: dict[str, dict[str, Any]] = {
-            kind: {} for kind in ("programs", "events", "vens", "resources", "reports")
+            kind: {}
+            for kind in ("programs", "events", "vens", "resources", "reports", "subscriptions")
         }
         self.replies: dict[str, Reply] = {}
         """By path, or the beginning of one with a `*`; None: as usual."""
@@ -127,6 +128,9 @@ class ScriptedVtn3:
             return (200, found) if found is not None else (404, problem("there is none"))
         if method == "GET":
             return 200, self._page(kind, dict(query))
+        if method == "DELETE":
+            gone = objects.pop(object_id, None)
+            return (200, gone) if gone is not None else (404, problem("there is none"))
         if method == "PUT":
             objects[object_id] = {**objects[object_id], **body}
             return 200, objects[object_id]
@@ -142,8 +146,8 @@ class ScriptedVtn3:
         return 200, {"access_token": token, "token_type": "Bearer", **lasts}
 
     def _page(self, kind: str, query: dict[str, str]) -> list[Any]:
-        names = {"vens": ("venName", "venName"), "resources": ("resourceName", "resourceName")}
-        asked, field = names.get(kind, ("", ""))
+        names = {"vens": "venName", "resources": "resourceName", "subscriptions": "clientName"}
+        field = asked = names.get(kind, "")
         found = [
             o for o in self.objects[kind].values() if asked not in query or o[field] == query[asked]
         ]

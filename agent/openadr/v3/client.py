@@ -21,6 +21,7 @@ from agent.openadr.v3.wire import (
     WireNotifiers,
     WireReport,
     WireResource,
+    WireSubscription,
     WireTopics,
     WireVen,
     read_object,
@@ -90,6 +91,34 @@ class Client:
             await self._ask("PUT", f"reports/{url_quote(report_id, safe='')}", body=body)
             return report_id
         return _usable(await self._ask("POST", "reports", body=body), WireReport, "report").id
+
+    async def subscriptions(self) -> list[WireSubscription]:
+        """Those of our name, as far as they can be read."""
+        name = self._settings.label
+        found = await self._list("subscriptions", [("clientName", name)])
+        read = (read_object(WireSubscription, one, "subscription") for one in found)
+        return [one for one in read if not isinstance(one, RejectedObject)]
+
+    async def subscribe(self, program_id: str, url: str, token: str, known_id: str | None) -> str:
+        """Have notifications sent to an address, with a token of ours; the id of that subscription, which
+        is a known one, replaced, or a new one. An empty `program_id` is for all programs (3.1.0).
+        """
+        body = self._dialect.subscription(
+            self._settings.label, program_id, url, token, self._settings.targets
+        )
+        if known_id is not None:
+            await self._ask("PUT", f"subscriptions/{url_quote(known_id, safe='')}", body=body)
+            return known_id
+        made = await self._ask("POST", "subscriptions", body=body)
+        return _usable(made, WireSubscription, "subscription").id
+
+    async def unsubscribe(self, subscription_id: str) -> None:
+        """Delete a subscription. One that is gone already is as good."""
+        try:
+            await self._ask("DELETE", f"subscriptions/{url_quote(subscription_id, safe='')}")
+        except StatusError as error:
+            if error.status not in _GONE:
+                raise
 
     async def mqtt(self) -> WireMqtt | None:
         """Where the VTN's broker is; None: it has none (3.1.0)."""

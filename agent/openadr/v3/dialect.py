@@ -66,6 +66,19 @@ class Dialect:
         """How to ask for what is targeted."""
         return [("targets", name) for name in names]
 
+    def subscription(
+        self, client: str, program_id: str, url: str, token: str, targets: Sequence[str]
+    ) -> Document:
+        """A subscription to all that happens to programs and events."""
+        operations = {
+            "objects": ["PROGRAM", "EVENT"],
+            "operations": ["CREATE", "UPDATE", "DELETE"],
+            "callbackUrl": url,
+            "bearerToken": token,
+        }
+        document: Document = {"clientName": client, "objectOperations": [operations]}
+        return {**document, "targets": list(targets)} if targets else document
+
     def report(self, report: Report, client: str) -> Document:
         """A report, to be created or to replace an earlier one."""
         return {
@@ -104,6 +117,16 @@ class Dialect301(Dialect):
     def targets(self, names: Sequence[str]) -> Query:
         """How to ask for what is targeted."""
         return [("targetType", "GROUP"), *(("targetValues", n) for n in names)] if names else []
+
+    def subscription(
+        self, client: str, program_id: str, url: str, token: str, targets: Sequence[str]
+    ) -> Document:
+        """A subscription to all that happens to one program and its events."""
+        document = super().subscription(client, program_id, url, token, ())
+        document |= {"objectType": "SUBSCRIPTION", "programID": program_id}
+        if targets:
+            document["targets"] = [{"type": "GROUP", "values": list(targets)}]
+        return document
 
     def report(self, report: Report, client: str) -> Document:
         """A report, to be created or to replace an earlier one."""

@@ -4,12 +4,47 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from agent.fields import Address, is_loopback
 from agent.openadr.v20b.settings import Seconds, VenSettings
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 """What OpenADR 3 allows for names and targets."""
+
+
+class WebhookSettings(BaseModel):
+    """Where a VTN's notifications come in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: Address = Field(description="Address and port to listen on.")
+    url: str = Field(max_length=8000, description="Where the VTN finds that: given to it as it is.")
+    cert: Path | None = Field(None, description="TLS certificate chain, PEM.")
+    key: Path | None = Field(None, description="Its private key, PEM.")
+
+    @field_validator("url")
+    @classmethod
+    def _is_https(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme == "https" and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is none
+            usable = False
+        if not usable or not url.isprintable() or any(sign in url for sign in " ?#"):
+            raise ValueError("must be like https://site.example.com:9443/grid")
+        return url
+
+    @model_validator(mode="after")
+    def _is_encrypted(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together")
+        if self.cert is None and not is_loopback(self.listen):
+            raise ValueError(
+                f"listening on {self.listen} needs cert and key; or listen on 127.0.0.1, behind a "
+                "proxy that speaks TLS"
+            )
+        return self
 
 
 class Ven3Settings(VenSettings):
@@ -44,6 +79,10 @@ class Ven3Settings(VenSettings):
     mqtt: bool | Literal["auto"] = Field(
         "auto",
         description="3.1.0: hear of changes by MQTT: true, false, or auto: where the VTN has a broker.",
+    )
+
+    webhook: WebhookSettings | None = Field(
+        None, description="Hear of changes by webhook; none: do not listen."
     )
 
     @field_validator("token_url", "proxy")

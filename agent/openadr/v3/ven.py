@@ -3,8 +3,8 @@
     poll ──▶ events.ListReceiver ──▶ event book, on_intake
      └─────▶ reports.EventReporter ──▶ reports that events ask for, opts (OPERATING_STATE)
 
-A notification (broker.BrokerListener ──▶ notices.Notices) has the next poll come at once, and is nothing
-more: every poll asks for everything, so that nothing can have been missed and every list is whole. There is
+A notification (broker.BrokerListener, webhook.Webhook ──▶ notices.Notices) has the next poll come at once,
+and is nothing more: every poll asks for everything, so that nothing can have been missed and every list is whole. There is
 no registration to be had: our ven and resource objects are looked up or created, and a VTN that will
 have none of them is polled all the same.
 """
@@ -29,6 +29,8 @@ from agent.openadr.v3.events import ListReceiver
 from agent.openadr.v3.notices import Notices
 from agent.openadr.v3.reports import EventReporter
 from agent.openadr.v3.settings import Ven3Settings
+from agent.openadr.v3.subscriptions import Subscriber
+from agent.openadr.v3.webhook import Webhook
 from agent.openadr.v3.wire import RejectedObject, WireProgram, read_objects
 from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
 from agent.store.events import EventBook
@@ -93,6 +95,12 @@ class Ven3(RoundVen):
         )
         self._notices = Notices(clock, self._notified)
         self._broker = BrokerListener(settings, self._client, link, clock, rng, self._notices)
+        self._webhook: Webhook | None = None
+        if settings.webhook is not None:
+            self._webhook = Webhook(settings, settings.webhook, link, clock, self._notices)
+        self._subscriber = Subscriber(
+            settings, self._client, registration, self._webhook, link, clock, rng
+        )
         self._enrol_at_s = 0.0
         self._enrolled = settings.client_id is None
         self._rejected: frozenset[RejectedObject] = frozenset()
@@ -110,6 +118,9 @@ class Ven3(RoundVen):
                 tasks.create_task(self._supervise("notices", self._notices.run))
                 if self._settings.mqtt is not False and self._settings.version != "3.0.1":
                     tasks.create_task(self._supervise("listening", self._broker.run))
+                if self._webhook is not None:
+                    tasks.create_task(self._supervise("webhook", self._webhook.run))
+                tasks.create_task(self._supervise("subscribing", self._subscriber.run))
         finally:
             await self._client.close()
 
@@ -146,10 +157,12 @@ class Ven3(RoundVen):
         self._link.limits(void=False)
         held = self._registration.current
         contexts = self._settings.market_contexts
-        self._broker.place(
-            "" if held is None else held.ven_id,
-            (p.id for p in programs if not contexts or p.name in contexts),
-        )
+        ours = [p.id for p in programs if not contexts or p.name in contexts]
+        self._broker.place("" if held is None else held.ven_id, ours)
+        self._subscriber.place(ours)
+
+    async def _take_leave(self) -> None:
+        await self._subscriber.end()
 
     async def _settle(self) -> None:
         await self._reporter.tell_opts()

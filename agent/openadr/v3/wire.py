@@ -200,6 +200,26 @@ class WireProblem(_Received):
     description: str = Field("", validation_alias="error_description")
 
 
+class WireOperations(_Received):
+    """Which operations on objects a subscription is to, and where notifications of them go."""
+
+    url: str = Field("", validation_alias="callbackUrl")
+
+
+class WireSubscription(_Received):
+    """A subscription as sent."""
+
+    id: str = Field(min_length=1)
+    client_name: str = Field("", validation_alias="clientName")
+    program_id: str = Field("", validation_alias="programID")
+    operations: tuple[WireOperations, ...] = Field((), validation_alias="objectOperations")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where notifications go."""
+        return tuple(o.url for o in self.operations)
+
+
 class WireToken(_Received):
     """The answer to a request for a token (RFC 6749 section 5.1)."""
 
