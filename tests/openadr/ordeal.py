@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
 from lxml import etree
@@ -44,6 +45,10 @@ class Case:
     def __repr__(self) -> str:
         body = self.body if len(self.body) < 6_000 else self.body[:6_000] + b"..."
         return f"Case(answers={self.answers!r}, sound={self.brings_sound}, body={body!r})"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As Hypothesis prints it, which warns of more than 30,000 characters."""
+        printer.text(repr(self))
 
 
 class Ordeal:

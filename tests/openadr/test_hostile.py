@@ -6,7 +6,7 @@ what it holds nor a sound event in the same message.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,6 +61,10 @@ SHARDS = shards()
 Seeded = Callable[[Any], Any]
 
 
+class EnoughError(Exception):
+    """So many messages were taken as were to be: drawing more would cost time alone."""
+
+
 def drawn(shard: Shard, count: int, seeded: Seeded, take: Callable[[Case], None]) -> set[bytes]:
     """Take different messages until there were so many; their bodies."""
     bodies: set[bytes] = set()
@@ -69,6 +73,7 @@ def drawn(shard: Shard, count: int, seeded: Seeded, take: Callable[[Case], None]
     @settings(
         max_examples=2 * count,
         database=None,
+        report_multiple_bugs=False,  # the first is that there were enough
         phases=[Phase.generate],  # each attempt to shrink would need a VEN of its own
         suppress_health_check=list(HealthCheck),
     )
@@ -77,8 +82,11 @@ def drawn(shard: Shard, count: int, seeded: Seeded, take: Callable[[Case], None]
         if len(bodies) < count and case.body not in bodies:
             take(case)
             bodies.add(case.body)
+        if len(bodies) == count:
+            raise EnoughError
 
-    draw()
+    with suppress(EnoughError):
+        draw()
     return bodies
 
 
