@@ -78,6 +78,7 @@ def test_a_signal_ends_it_without_a_word_of_complaint(number):
     assert until_said("Normal operation", number).splitlines()[-1] == "stopped"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(100)
 def test_it_shows_how_to_reach_it_and_every_verdict_and_says_when_the_next_event_comes():
     short = ("--hold", "5 s", "--ramp", "2 s")

@@ -203,7 +203,7 @@ async def test_a_connection_that_is_cut_or_refused_is_one_sentence():
         ({"cert": "/a"}, "cert and key go together"),
         ({"sign_cert": "/a"}, "sign_cert and sign_key go together"),
         ({"sign": True}, "sign needs cert and key, or sign_cert and sign_key"),
-        ({"vtn_fingerprint": "AA:BB"}, "should match pattern"),
+        ({"vtn_fingerprint": "AA:BB"}, "is no fingerprint"),
         ({"vtn_fingerprint": 7}, "valid tuple"),
         ({"replay_window_s": 0}, "greater than 0"),
         ({"report_min_s": 60, "report_max_s": 30}, "must not exceed"),
