@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.openadr.v3.schedule import grid_of, schedule_of
@@ -57,6 +57,12 @@ def test_rolling_reports_overlap():
         (at(10), [11, 12, 13]),
         (at(11), [12, 13, 14]),
     ]
+
+
+def test_rolling_reports_end_with_the_last_that_is_whole():
+    fields = {"startInterval": 2, "numIntervals": 3, "frequency": 1, "repeat": -1}
+    assert due(4, **fields) == [(at(9), [10, 11, 12]), (at(10), [11, 12, 13])]
+    assert due(2, **{**fields, "numIntervals": 5, "startInterval": 0}) == [(at(8), [10, 11])]
 
 
 def test_reports_may_be_further_apart_than_they_are_long():
@@ -173,7 +179,7 @@ def test_what_begins_after_the_last_interval_is_in_no_report():
 
 HUGE = 10**40
 NUMBERS = st.one_of(st.integers(-1, 9), st.sampled_from([-HUGE, 10**9, HUGE]))
-DESCRIPTORS = st.fixed_dictionaries(
+WILD = st.fixed_dictionaries(
     {},
     optional={
         "startInterval": NUMBERS,
@@ -183,6 +189,17 @@ DESCRIPTORS = st.fixed_dictionaries(
         "historical": st.booleans(),
     },
 )
+ROLLING = st.fixed_dictionaries(
+    {
+        "startInterval": st.integers(0, 3),
+        "numIntervals": st.integers(1, 3),
+        "frequency": st.integers(-1, 3),
+        "repeat": st.just(-1),
+        "historical": st.booleans(),
+    }
+)
+DESCRIPTORS = st.one_of(ROLLING, WILD)
+EACH = {"startInterval": 0, "numIntervals": 1, "repeat": -1}
 EVENTS = st.fixed_dictionaries(
     {"intervals": st.lists(st.sampled_from(["PT1H", "PT30M", "P1D"]), max_size=9)},
     optional={"duration": st.sampled_from(["PT45M", "PT5H", "P3D", "P9999Y"])},
@@ -212,14 +229,15 @@ def test_whatever_is_asked_reports_are_in_order_and_on_intervals_one_after_the_o
     if (repeat := fields.get("repeat", 1)) >= 0:
         assert len(found) <= max(1, repeat)
     for one in found:
-        assert one.slots
-        assert all(slot.end == later.start for slot, later in pairwise(one.slots))
-        assert one.at == (one.slots[0].start if schedule.ahead else one.slots[-1].end)
+        slots = list(one.slots)
+        assert all(slot.end == later.start for slot, later in pairwise(slots))
+        assert one.at == (slots[0].start if schedule.ahead else slots[-1].end)
         if (asked := fields.get("numIntervals", -1)) > 0:
-            assert len(one.slots) <= asked
+            assert len(slots) <= asked
 
 
 @given(EVENTS, DESCRIPTORS, st.integers(0, 60))
+@example({"intervals": ["PT1H", "PT30M"], "duration": "PT5H"}, EACH, 60)
 def test_whenever_one_looks_the_next_report_and_the_last_are_the_same(event, fields, half_hours):
     schedule = scheduled(event, fields)
     looked_at = at(5) + timedelta(minutes=30 * half_hours)
@@ -232,13 +250,36 @@ def test_whenever_one_looks_the_next_report_and_the_last_are_the_same(event, fie
     assert schedule.due_last(looked_at) == (before[-1] if before else None)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=6),
+    DESCRIPTORS,
+    st.integers(0, 20),
+)
+def test_of_intervals_in_any_order_none_is_lost_by_looking_later(hours, fields, looked):
+    intervals = [
+        {
+            "id": n,
+            "intervalPeriod": {"start": f"2027-03-04T{start:02}:00:00Z", "duration": f"PT{long}H"},
+        }
+        for n, (start, long) in enumerate(hours)
+    ]
+    document = {"id": "ev", "intervals": intervals}
+    grid = grid_of(WireEvent.model_validate(document), NOW)
+    descriptor = WireReportDescriptor.model_validate({"payloadType": "USAGE", **fields})
+    schedule = schedule_of(grid, descriptor, ahead=not descriptor.historical)
+    every = list(schedule.due_after(LONG_AGO))
+    assert schedule.ahead or every == sorted(every, key=lambda one: one.at)
+    later = [one for one in every if one.at > at(looked)]
+    assert list(schedule.due_after(at(looked))) == later
+
+
 @given(EVENTS, st.integers(1, 4))
 def test_repeated_reports_leave_no_interval_out_and_tell_none_twice(event, number):
     schedule = scheduled(event, {"startInterval": 0, "numIntervals": number, "repeat": -1})
-    told = [slot.start for one in islice(schedule.due_after(LONG_AGO), 9) for slot in one.slots]
-    grid = schedule.grid
-    assert told == [slot.start for slot in grid.slots(schedule.begin, len(told))]
-    assert grid.loop or len(told) == len(grid.slots(schedule.begin, 99))
+    told = [slot for one in islice(schedule.due_after(LONG_AGO), 9) for slot in one.slots]
+    there = (schedule.grid.slot(schedule.begin + n) for n in range(len(told)))
+    assert told == list(there)
+    assert len(told) == min(9 * number, schedule.grid.end - schedule.begin)
 
 
 def test_reports_years_apart_are_found_without_going_through_what_lies_between():

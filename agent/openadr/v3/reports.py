@@ -208,10 +208,11 @@ class EventReporter:
         )
 
     def _forecasts(self, job: _Job, due: Due) -> Iterator[ReportInterval]:
-        outlook = self._outlook(max(slot.end for slot in due.slots))
+        slots = tuple(due.slots)
+        outlook = self._outlook(max(slot.end for slot in slots))
         if outlook is not None and self._clock.now() - outlook.at > STALE:
             outlook = None
-        for slot in due.slots:
+        for slot in slots:
             payloads = tuple(forecast(job.descriptor, slot, outlook))
             yield ReportInterval(slot.interval_id, slot.start, slot.end - slot.start, payloads)
 
@@ -220,7 +221,9 @@ class EventReporter:
         own = next((r for r in records if r.event.event_id == job.ask.event_id), None)
         baseline = None if own is None else own.baseline
         for slot in due.slots:
-            level = level_of(records, slot.start + (slot.end - slot.start) / 2)
+            level = 0
+            if job.descriptor.payload_type == "SIMPLE_LEVEL":
+                level = level_of(records, slot.start + (slot.end - slot.start) / 2)
             reading = Reading(slot, baseline, level)
             start = slot.start
             while start < slot.end:

@@ -1,7 +1,8 @@
 """Which intervals a report is to be on, and when it is due: a reportDescriptor worked out. Pure.
 
 The fields' own descriptions in the documents count where the User Guide's pictures (section 7.5)
-disagree with each other. For what is past (`historical`):
+disagree with each other. Intervals count in the order in which they end. For what is past
+(`historical`):
 
 * `startInterval` is the last interval of the first report, which is due at its end and goes back over
   `numIntervals`. Where there are not so many before it, it is the first of them instead.
@@ -14,8 +15,8 @@ Of what is to come, `startInterval` is the first interval of the first report, w
 begins. -1 is the first of all, and a `numIntervals` of -1 is all from there on.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -41,32 +42,33 @@ class Slot:
 class Grid:
     """The intervals of an event that reports refer to: those listed, again and again where they loop."""
 
+    starts_at: datetime
     first: tuple[Slot, ...]
+    """Those of the first turn, in the order of their ends."""
     loop: timedelta | None
+    """How much later they are in each turn: no less than they span."""
     ends_at: datetime | None
     implied: bool = False
     """Whether there is but a length, and no interval of the event's."""
-    in_order: bool = False
-    """Whether each slot ends after the one before it, over all turns."""
+    in_order: bool = True
+    """Whether none begins before the one before it."""
 
     @property
     def end(self) -> int:
         """The place at and after which there are no slots, counted over all turns."""
-        turns = 1
-        if self.loop is not None:
-            ends_at = HORIZON if self.ends_at is None else min(HORIZON, self.ends_at)
-            turns = max(1, -((self.first[0].start - ends_at) // self.loop))
-        return turns * len(self.first)
+        ends_at = HORIZON if self.ends_at is None else min(HORIZON, self.ends_at)
+        whole = 0 if self.loop is None else max(0, (ends_at - self.starts_at) // self.loop)
+        rest = ends_at if self.loop is None else ends_at - self.loop * whole
+        started = bisect_left(self.first, rest, key=lambda slot: slot.start)
+        return whole * len(self.first) + (started if self.in_order else len(self.first))
 
-    def slots(self, place: int, count: int) -> tuple[Slot, ...]:
-        """So many slots from one place on, but for those after the event's end."""
-        places = range(place, min(place + count, self.end))
-        found = (self._slot(*divmod(each, len(self.first))) for each in places)
-        return tuple(slot for slot in found if slot is not None)
+    def slot(self, place: int) -> Slot | None:
+        """The slot at a place, cut at the event's end; None where it is after that.
 
-    def _slot(self, turn: int, place: int) -> Slot | None:
-        """One slot, cut at the event's end. An implied one goes by its turn: nobody gave it an id."""
-        slot = self.first[place]
+        An implied one goes by its turn: nobody gave it an id.
+        """
+        turn, listed = divmod(place, len(self.first))
+        slot = self.first[listed]
         start, end = slot.start, slot.end
         if turn and self.loop is not None:
             start, end = start + self.loop * turn, end + self.loop * turn
@@ -75,17 +77,12 @@ class Grid:
         return Slot(turn if self.implied else slot.interval_id, start, end) if start < end else None
 
     def place_at(self, at: datetime) -> int:
-        """A place, counted over all turns, before which every slot is over at `at`."""
+        """How many slots are over at `at`, counted over all turns; none after it is."""
         at = at if self.ends_at is None else min(at, self.ends_at)
-        if self.loop is None:
-            return self._place_in_turn(at)
-        turn = max(0, (at - self.first[0].start) // self.loop)
-        if not self.in_order:
-            return max(0, turn - 1) * len(self.first)
-        return turn * len(self.first) + self._place_in_turn(at - self.loop * turn)
-
-    def _place_in_turn(self, at: datetime) -> int:
-        return bisect_right(self.first, at, key=lambda slot: slot.end) if self.in_order else 0
+        turn = 0 if self.loop is None else max(0, (at - self.starts_at) // self.loop)
+        in_turn = at if self.loop is None else at - self.loop * turn
+        over = bisect_right(self.first, in_turn, key=lambda slot: slot.end)
+        return turn * len(self.first) + over
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +90,13 @@ class Due:
     """One report: on what, and from when on it can be made."""
 
     at: datetime
-    slots: tuple[Slot, ...]
+    grid: Grid
+    places: range
+
+    @property
+    def slots(self) -> Iterator[Slot]:
+        """What it is on. There may be a year of them."""
+        return _slots_at(self.grid, self.places)
 
 
 def grid_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) -> Grid | None:
@@ -105,15 +108,17 @@ def grid_of(wire: WireEvent, now: datetime, *, zero_is_endless: bool = False) ->
         if implied is None:
             return None
         start, length = implied
-        return Grid((Slot(0, start, start + length),), length, None, implied=True)
+        return Grid(start, (Slot(0, start, start + length),), length, None, implied=True)
     course = course_of(wire, now, now, zero_is_endless=zero_is_endless)
-    slots = () if course is None else tuple(_slots(wire, course))
-    if course is None or not slots:
+    if course is None:
         return None
-    loop = course.loop
-    in_order = all(one.end <= following.end for one, following in pairwise(slots))
-    in_order &= loop is None or slots[-1].end - slots[0].start <= loop
-    return Grid(slots, loop, course.ends_at, in_order=in_order)
+    slots = sorted(_slots(wire, course), key=lambda slot: slot.end)
+    if course.loop is None and course.ends_at is not None:
+        slots = [slot for slot in slots if slot.start < course.ends_at]
+    if not slots:
+        return None
+    in_order = all(one.start <= following.start for one, following in pairwise(slots))
+    return Grid(course.starts_at, tuple(slots), course.loop, course.ends_at, in_order=in_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +159,25 @@ class Schedule:
         return number if number < self.most else max(0, int(self.most) - 1)
 
     def _reports(self, number: int) -> Iterator[Due]:
-        while number < self.most and (place := self.begin + number * self.step) < self.grid.end:
-            slots = self.grid.slots(place, self.length)
+        end = self.grid.end
+        while number < self.most and (place := self.begin + number * self.step) < end:
+            places = range(place, min(place + self.length, end))
             # Of reports that overlap none is on less than was asked for, unless there is no other.
-            whole = len(slots) == self.length or self.step >= self.length or number == 0
-            if slots and (self.ahead or whole):
-                at = slots[0].start if self.ahead else max(slot.end for slot in slots)
-                yield Due(at, slots)
+            whole = len(places) == self.length or self.step >= self.length or number == 0
+            at = self._due_at(places) if self.ahead or whole else None
+            if at is not None:
+                yield Due(at, self.grid, places)
             number += 1
+
+    def _due_at(self, places: range) -> datetime | None:
+        """When a report on these can be made; None where there is nothing in it."""
+        slots = _slots_at(self.grid, places if self.ahead else reversed(places))
+        nearest = next(slots, None)
+        return None if nearest is None else nearest.start if self.ahead else nearest.end
+
+
+def _slots_at(grid: Grid, places: Iterable[int]) -> Iterator[Slot]:
+    return (slot for place in places if (slot := grid.slot(place)) is not None)
 
 
 def schedule_of(grid: Grid, descriptor: WireReportDescriptor, *, ahead: bool = False) -> Schedule:
@@ -179,7 +195,7 @@ def schedule_of(grid: Grid, descriptor: WireReportDescriptor, *, ahead: bool = F
     elif start < 0:
         # "The end of the last interval" is where the report ends.
         length, most = asked, 1
-        begin = max(0, len(grid.slots(0, listed)) - length)
+        begin = max(0, min(listed, grid.end) - length)
     else:
         length = asked
         begin = start - length + 1 if start - length + 1 >= 0 else start
