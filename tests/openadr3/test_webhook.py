@@ -314,7 +314,7 @@ async def test_a_flood_is_a_round_now_and_then(rig, vtn, visitor):
     async with rig:
         await subscribed(rig, vtn)
         rounds = rig.rounds
-        for _ in range(50):
+        for _ in range(20):
             assert await post(visitor, vtn) == 200
         await rig.rested(rounds + 1)
         await asyncio.sleep(0.1)
@@ -391,6 +391,26 @@ async def test_no_more_are_let_in_than_there_is_room_for(rig, vtn, visitor, monk
         for _, writer in taken:
             writer.close()
         assert await post(visitor, vtn) == 200
+
+
+@NEWEST
+async def test_handshakes_are_begun_no_faster_than_they_can_be_afforded(rig, vtn, monkeypatch):
+    monkeypatch.setattr(webhook, "LEAST_GAP_S", 0.1)
+    begun_s = []
+
+    async def visit(_, connection):
+        begun_s.append(asyncio.get_running_loop().time())
+        connection.close()
+
+    async with rig:
+        await subscribed(rig, vtn)
+        monkeypatch.setattr(rig.ven._webhook, "_receive", visit)
+        port = int(rig.settings.webhook.listen.rpartition(":")[2])
+        taken = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        await until(lambda: len(begun_s) == 5)
+        assert begun_s[-1] - begun_s[0] >= 0.39
+        for _, writer in taken:
+            writer.close()
 
 
 @NEWEST

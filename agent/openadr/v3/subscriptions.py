@@ -83,7 +83,7 @@ class Subscriber:
             await self._webhook.listens.wait()  # The VTN may try the address at once.
         try:
             async with self._lock:
-                if self._programs is None or self._registration.departed() is not None:
+                if self._programs is None:
                     return None
                 await self._keep(self._programs)
         except StatusError as error:

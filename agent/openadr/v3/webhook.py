@@ -1,7 +1,7 @@
 """The webhook: an HTTPS server where a VTN's notifications come in, and whatever else finds it.
 
 Nothing that is posted is read: whoever knows our token has us poll. Everything is bounded before a word
-is said: how many are connected, and for how long, and how much they may send. Whoever takes all of that up
+is said: how many connect, and for how long, and how much they may send. Whoever takes all of that up
 keeps notifications out, and no more: polls go on.
 """
 
@@ -31,6 +31,8 @@ AGAIN_S = 10.0
 MOST_CONNECTIONS = 32
 LONGEST_S = 20.0
 """No connection lasts longer; each is for one request."""
+LEAST_GAP_S = 0.02
+"""Between one connection and the next: a handshake costs some milliseconds of ours."""
 LONGEST_ECHO = 1000
 _silent = logging.getLogger(__name__)
 _silent.disabled = True  # What strangers send is no news.
@@ -101,6 +103,7 @@ class Webhook:
                         continue
                     visit = visits.create_task(self._receive(server, connection))
                     visit.add_done_callback(lambda _: room.release())
+                    await asyncio.sleep(LEAST_GAP_S)
         finally:
             self.listens.clear()
             await server.shutdown(0)
