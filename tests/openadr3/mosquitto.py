@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,11 @@ class Mosquitto:
             return False
         writer.close()
         return True
+
+    def freeze(self) -> None:
+        """Have it answer nothing any more, with all connections left open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         if self._process is not None:

@@ -178,6 +178,18 @@ async def test_a_broker_that_is_killed_is_said_once_and_polls_go_on(rig, vtn, br
         assert len(said_of_mqtt(caplog)) == 2
 
 
+@pytest.mark.long
+async def test_a_broker_that_falls_silent_is_noticed_and_polls_go_on(rig, vtn, broker, monkeypatch):
+    monkeypatch.setattr(session, "KEEP_ALIVE_S", 1)
+    async with rig:
+        await listens(rig)
+        broker.freeze()
+        create(vtn)
+        await rig.turn()
+        assert ("ven", "ev-1") in rig.book.records
+        await until(lambda: "MQTT" in rig.ven.link().trouble)
+
+
 # As openleadr-rs writes it, and as the document does.
 @pytest.mark.parametrize("method", ["OAUTH2BEARERTOKEN", "OAUTH2_BEARER_TOKEN"])
 async def test_a_token_that_the_broker_refuses_is_renewed(rig, vtn, tmp_path, method):
