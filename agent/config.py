@@ -39,9 +39,10 @@ from agent.fields import (
     Tier,
     Truth,
 )
+from agent.openadr.settings import VenSettings
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v20a.settings import Ven20aSettings
-from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
+from agent.openadr.v20b.settings import Ven20bSettings
 from agent.places import DEFAULT_SOCKET, DEFAULT_STATE, directory_fault, socket_fault
 from agent.web.settings import WebSettings
 from drivers.errors import SettingsError

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from agent.errors import ConfigError
+from agent.openadr.settings import VenSettings
+from agent.openadr.tls import tls_context
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.tokens import read_secret
 from agent.openadr.v3.webhook import webhook_tls
-from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
-from agent.openadr.v20b.tls import tls_context
+from agent.openadr.v20b.settings import Ven20bSettings
 from agent.web.credentials import read_token, server_tls
 from agent.web.settings import WebSettings
 

@@ -7,7 +7,8 @@ FlexloadError
 │   ├── StoreFullError      no room, or read-only: retried while what is held stays held
 │   └── StoreBusyError      locked by another process: retried
 └── WireError           a message from a VTN is unusable
-    └── UnreachableError    no usable answer came at all: retried with back-off
+    ├── UnreachableError    no usable answer came at all: retried with back-off
+    └── NotRegisteredError  the VTN does not know the VEN: it registers again
 
 A single bad event, GPU or job is a value, not one of these.
 """
@@ -47,3 +48,12 @@ class WireError(FlexloadError):
 
 class UnreachableError(WireError):
     """The other side gave no usable answer."""
+
+
+class NotRegisteredError(WireError):
+    """The VTN does not know this VEN, or wants it to register again."""
+
+
+def quote(text: str) -> str:
+    """A stranger's text for use in one of our sentences: escaped, and not too long."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")

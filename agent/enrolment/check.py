@@ -26,8 +26,8 @@ from agent.enrolment.handshake import (
 from agent.enrolment.question import question_of, usual_path, without_certificate
 from agent.enrolment.step import State, Step
 from agent.errors import ConfigError, UnreachableError, WireError
-from agent.openadr.v20b.http import StatusError
-from agent.openadr.v20b.settings import VenSettings
+from agent.openadr.http import StatusError
+from agent.openadr.settings import VenSettings
 from agent.units import format_duration
 
 CLOCK_S = 5.0

@@ -15,8 +15,8 @@ import aiohttp
 
 from agent.enrolment.certificate import Certificate, parse_certificate
 from agent.enrolment.step import State
-from agent.openadr.v20b.settings import VenSettings
-from agent.openadr.v20b.tls import tls_context
+from agent.openadr.settings import VenSettings
+from agent.openadr.tls import EXPIRED, NOT_YET_VALID, UNTRUSTED, WEAK, WRONG_NAME, tls_context
 from agent.tls import weak_key
 
 NO_TLS = (
@@ -27,9 +27,6 @@ NO_TLS = (
     "UNKNOWN_PROTOCOL",
 )
 """What OpenSSL says of an answer that is none, by its versions."""
-HOSTNAME_MISMATCH, IP_MISMATCH, EXPIRED, NOT_YET_VALID, WEAK = 62, 64, 10, 9, (66, 67)
-UNTRUSTED = (2, 18, 19, 20, 21, 24, 26)
-"""Of X509_verify_cert_error_string(3): no way from the certificate to an authority that is trusted."""
 OVERHEAR_S = 3.0
 _DROPPED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
 
@@ -177,7 +174,7 @@ def _untrusted(
         name += f' ("{server.subject}", by "{server.issuer}")'
     code = error.verify_code
     today = f"; here it is {now:%Y-%m-%d %H:%M} UTC"
-    if code in (HOSTNAME_MISMATCH, IP_MISMATCH):
+    if code in WRONG_NAME:
         names = ", ".join(server.names) if server and server.names else "other names"
         return Fault(
             f"{name} is for {names}, not for {host}",

@@ -12,17 +12,19 @@ from urllib.parse import urlsplit
 
 from agent.clock import Clock
 from agent.enrolment.step import State, Step
-from agent.errors import WireError
+from agent.errors import WireError, quote
+from agent.openadr.http import HttpTransport, Transport
+from agent.openadr.settings import VenSettings
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.v20.messages import CreatedPartyRegistration, OadrResponse
+from agent.openadr.v20.vtn import Reading
 from agent.openadr.v20a import reader as reader20a
 from agent.openadr.v20a import settings as settings20a
 from agent.openadr.v20a import writer as writer20a
 from agent.openadr.v20a.ven import list_in
-from agent.openadr.v20b import enrolment, reader, writer
-from agent.openadr.v20b.http import HttpTransport, Transport
-from agent.openadr.v20b.messages import CreatedPartyRegistration, OadrResponse, quote
-from agent.openadr.v20b.settings import Ven20bSettings, VenSettings
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.openadr.v20b.vtn import Reading, means_of
+from agent.openadr.v20b import reader, registration, writer
+from agent.openadr.v20b.settings import Ven20bSettings
+from agent.openadr.v20b.vtn import means_of
 
 AnyVen = TypeVar("AnyVen", bound=VenSettings)
 Ven20Settings = Ven20bSettings | settings20a.Ven20aSettings
@@ -61,7 +63,7 @@ def question_of(settings: VenSettings, clock: Clock) -> Question:
     if isinstance(settings, Ven20bSettings):
         transport, reading = means_of(settings, clock, link)
         body, judge = writer.query_registration(), partial(_offer, reading, settings)
-        return Question(enrolment.SERVICE, body, transport, judge)
+        return Question(registration.SERVICE, body, transport, judge)
     transport = HttpTransport(settings, clock, link)
     body = writer20a.request_event(settings.ven_id or "")
     judge = partial(_list, settings.max_bytes)

@@ -11,8 +11,8 @@ from agent.core.program import describe_ask
 from agent.enrolment.capacity import Capacity
 from agent.enrolment.certificate import Certificate
 from agent.enrolment.question import Ven20Settings
-from agent.openadr.v20b.enrolment import DEFAULT_POLL_S
 from agent.openadr.v20b.offers import metadata_of
+from agent.openadr.v20b.registration import DEFAULT_POLL_S
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.store.registrations import Registration
 from agent.units import format_duration, format_power
@@ -28,7 +28,7 @@ SIGNALS = (
     "LOAD_CONTROL x-loadControlCapacity, x-loadControlLevelOffset, x-loadControlPercentOffset, "
     "x-loadControlSetpoint",
 )
-"""Which of the profile's signals shed load here (`agent.openadr.translate`)."""
+"""Which of the profile's signals shed load here (`agent.openadr.v20.translate`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,11 @@ from typing import NoReturn
 
 from agent.clock import Clock
 from agent.core.event import EventRecord
-from agent.errors import UnreachableError, WireError
+from agent.errors import NotRegisteredError, UnreachableError, WireError
 from agent.openadr.base import Link
-from agent.openadr.v20b.pace import LONGEST_S, Alarm, Backoff
-from agent.openadr.v20b.settings import VenSettings
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError
+from agent.openadr.pace import LONGEST_S, Alarm, Backoff
+from agent.openadr.settings import VenSettings
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
 
 log = logging.getLogger(__name__)
 

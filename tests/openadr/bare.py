@@ -7,7 +7,7 @@ import threading
 
 from aiohttp import web
 
-from agent.openadr.v20b.http import HttpTransport
+from agent.openadr.http import HttpTransport
 from agent.openadr.v20b.settings import Ven20bSettings
 from tests.clock import FakeClock
 from tests.openadr.pki import Authority, Pair

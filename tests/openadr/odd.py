@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from lxml import etree
 
-from agent.openadr.v20b.xml import openleadr_folder
+from agent.openadr.v20.xml import openleadr_folder
 from tests.openadr import wire
 
 Element = Any

@@ -15,9 +15,9 @@ from agent.core.policy import Policy
 from agent.core.program import DropByShare, Program
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
+from agent.openadr.pace import Alarm
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20a.ven import Ven20a
-from agent.openadr.v20b.pace import Alarm
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.ven import Ven20b
 from agent.store.events import EventBook

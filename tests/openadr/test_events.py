@@ -13,7 +13,7 @@ from agent.core.lifecycle import opted_out
 from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import StoreFullError
-from agent.openadr.v20b.xml import child, text
+from agent.openadr.v20.xml import child, text
 from tests.clock import NOON
 from tests.openadr import wire
 from tests.openadr.rig import PROGRAM, Rig, delivered, until
@@ -64,7 +64,7 @@ async def test_an_event_of_unknown_signals_only_is_kept_with_all_it_says_and_opt
 
 
 async def test_a_fault_of_ours_in_one_event_costs_that_event_alone(vtn, running_rig, monkeypatch):
-    from agent.openadr.v20b import events as module
+    from agent.openadr.v20 import events as module
 
     def translate(event, ven, now):
         if event.event_id == "cursed":

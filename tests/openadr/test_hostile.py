@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from agent.openadr.v20b.xml import check_outgoing
+from agent.openadr.v20.xml import check_outgoing
 from tests.openadr import byhand
 from tests.openadr.odd import messages, schema
 from tests.openadr.ordeal import Case, Ordeal, lists, others, whole, wrecks

@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from agent.errors import UnreachableError, WireError
-from agent.openadr.v20b.http import BusyError
+from agent.openadr.http import BusyError
 from agent.openadr.v20b.settings import Ven20bSettings
 from tests.clock import NOON, FakeClock
 from tests.openadr.bare import Client, Server

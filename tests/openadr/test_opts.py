@@ -9,8 +9,8 @@ from aiohttp import web
 from agent.core.event import BY_POLICY, EventRecord, Opt, OptDecision
 from agent.core.lifecycle import opted_in, opted_out
 from agent.core.policy import Blackout, Policy
+from agent.openadr.v20.xml import child, children, text
 from agent.openadr.v20b.opts import reason_of
-from agent.openadr.v20b.xml import child, children, text
 from tests.clock import NOON
 from tests.openadr import wire
 from tests.openadr.rig import Rig, until

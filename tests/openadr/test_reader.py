@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core.event import Event
 from agent.errors import WireError
-from agent.openadr.translate import translate
-from agent.openadr.v20b.messages import (
+from agent.openadr.v20.messages import (
     CanceledOpt,
     CanceledPartyRegistration,
     CancelPartyRegistration,
@@ -27,6 +26,7 @@ from agent.openadr.v20b.messages import (
     UpdatedReport,
     WireEvent,
 )
+from agent.openadr.v20.translate import translate
 from agent.openadr.v20b.reader import read
 from tests.clock import NOON
 from tests.openadr import wire

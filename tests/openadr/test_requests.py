@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.openadr.v20.messages import Code, RejectedRequest, WireReportRequest
 from agent.openadr.v20b import requests
-from agent.openadr.v20b.messages import Code, RejectedRequest, WireReportRequest
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.store.history import KEEP
 from agent.store.registrations import Registration, ReportRequest

@@ -10,13 +10,13 @@ from cryptography.hazmat.primitives import hashes
 from lxml import etree
 
 from agent.errors import ConfigError, WireError
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.v20.messages import DistributeEvent
+from agent.openadr.v20.xml import check_outgoing
 from agent.openadr.v20b import verification, writer
-from agent.openadr.v20b.messages import DistributeEvent
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.signing import read_seal
-from agent.openadr.v20b.standing import LinkKeeper
 from agent.openadr.v20b.verification import Replays, Verifier
-from agent.openadr.v20b.xml import check_outgoing
 from tests.clock import NOON, FakeClock
 from tests.openadr import wire, xmldsig
 from tests.openadr.pki import KINDS, key_of

@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 
 from agent.errors import ConfigError, UnreachableError
-from agent.openadr.v20b.credentials import Credentials
-from agent.openadr.v20b.http import HttpTransport
-from agent.openadr.v20b.standing import LinkKeeper
+from agent.openadr.credentials import Credentials
+from agent.openadr.http import HttpTransport
+from agent.openadr.standing import LinkKeeper
 from agent.tls import expiry_of, fingerprint_of
 from tests.clock import FakeClock
 from tests.openadr.bare import BluntServer, Client, Server, server_tls, settings_for

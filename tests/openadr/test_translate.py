@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from agent.core.event import Event, EventRecord, Interval, Opt, OptDecision, SignalKind
 from agent.core.program import Program
 from agent.core.timeline import obligations_of, window_of
-from agent.openadr.translate import translate
-from agent.openadr.v20b.messages import Code, DistributeEvent, RejectedEvent, WireEvent
+from agent.openadr.v20.messages import Code, DistributeEvent, RejectedEvent, WireEvent
+from agent.openadr.v20.translate import translate
 from agent.openadr.v20b.reader import read
 from tests.clock import NOON
 from tests.openadr import wire

@@ -17,10 +17,10 @@ from agent.core.link import Departure
 from agent.demo.site import SPEC, configuration
 from agent.errors import WireError
 from agent.inspection import inspect
+from agent.openadr.v20.messages import Code, EventAnswer, OadrResponse, Response
 from agent.openadr.v20a import writer
 from agent.openadr.v20a.reader import read
 from agent.openadr.v20a.settings import Ven20aSettings
-from agent.openadr.v20b.messages import Code, EventAnswer, OadrResponse, Response
 from drivers.sim.site import SimSite
 from tests.clock import NOON
 from tests.openadr import wire, wire20a

@@ -5,10 +5,10 @@ from lxml import etree
 
 from agent.core.event import Opt
 from agent.errors import WireError
+from agent.openadr.v20.messages import Code, EventAnswer, Response
+from agent.openadr.v20.xml import check_outgoing, child, children, text
 from agent.openadr.v20b import offers, writer
-from agent.openadr.v20b.messages import Code, EventAnswer, Response
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.xml import check_outgoing, child, children, text
 from agent.store.registrations import SentOpt
 
 pytestmark = pytest.mark.openadr2

@@ -9,9 +9,9 @@ from lxml import etree
 
 from agent.core.event import Opt
 from agent.errors import WireError
+from agent.openadr.v20.messages import Code, EventAnswer, Response
+from agent.openadr.v20.xml import check_outgoing, child, text
 from agent.openadr.v20b import writer
-from agent.openadr.v20b.messages import Code, EventAnswer, Response
-from agent.openadr.v20b.xml import check_outgoing, child, text
 from tests.openadr.odd import ODD, can_be_xml
 
 pytestmark = pytest.mark.openadr2

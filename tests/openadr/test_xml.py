@@ -3,9 +3,9 @@ import time
 import pytest
 
 from agent.errors import WireError
-from agent.openadr.v20b.messages import DistributeEvent, OadrResponse
+from agent.openadr.v20.messages import DistributeEvent, OadrResponse
+from agent.openadr.v20.xml import parse
 from agent.openadr.v20b.reader import read
-from agent.openadr.v20b.xml import parse
 from tests.openadr import wire
 
 pytestmark = pytest.mark.openadr2

@@ -17,7 +17,7 @@ from aiohttp import web
 from lxml import etree
 
 from agent.errors import WireError
-from agent.openadr.v20b.xml import check_outgoing, child, children, local_name, text
+from agent.openadr.v20.xml import check_outgoing, child, children, local_name, text
 from tests.openadr import wire
 from tests.openadr.pki import Pair
 

@@ -8,7 +8,7 @@ from typing import Any
 from lxml import etree
 
 from agent.errors import WireError
-from agent.openadr.v20b.xml import local_name
+from agent.openadr.v20.xml import local_name
 from tests.openadr import wire20a
 from tests.openadr.vtn import Received, ScriptedVtn
 

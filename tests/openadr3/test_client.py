@@ -8,12 +8,12 @@ import pytest
 from aiohttp import web
 
 from agent.errors import ConfigError, UnreachableError, WireError
+from agent.openadr.http import BusyError
+from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.dialect import Report, ReportInterval
 from agent.openadr.v3.http import StatusError
 from agent.openadr.v3.settings import Ven3Settings
-from agent.openadr.v20b.http import BusyError
-from agent.openadr.v20b.standing import LinkKeeper
 from tests.clock import NOON, FakeClock
 from tests.openadr.pki import Authority
 from tests.openadr3.vtn import ScriptedVtn3, serving

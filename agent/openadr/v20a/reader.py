@@ -6,16 +6,10 @@ though, without 2.0b's envelope, and its events know one signal: `simple`.
 
 from dataclasses import replace
 
-from agent.openadr.v20b.messages import (
-    Code,
-    DistributeEvent,
-    Message,
-    RejectedEvent,
-    WireEvent,
-    quote,
-)
-from agent.openadr.v20b.reader import understand
-from agent.openadr.v20b.xml import Roots, parse
+from agent.errors import quote
+from agent.openadr.v20.messages import Code, DistributeEvent, Message, RejectedEvent, WireEvent
+from agent.openadr.v20.reader import understand
+from agent.openadr.v20.xml import Roots, parse
 
 NAMESPACE = "http://openadr.org/oadr-2.0a/2012/07"
 ROOTS = Roots("OpenADR 2.0a", NAMESPACE, ("oadrDistributeEvent", "oadrResponse"))

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from agent.openadr.v20b.settings import Identifier, Seconds, VenSettings
+from agent.openadr.settings import Identifier, Seconds, VenSettings
 
 SERVICE = "EiEvent"
 

@@ -13,24 +13,24 @@ from agent.core.intake import Intake
 from agent.core.link import Departure
 from agent.core.policy import Policy
 from agent.core.program import Program
-from agent.errors import WireError
-from agent.openadr.pull import PullVen
-from agent.openadr.v20a import writer
-from agent.openadr.v20a.reader import ROOTS, read
-from agent.openadr.v20a.settings import SERVICE, Ven20aSettings
-from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.http import HttpTransport, Transport
-from agent.openadr.v20b.messages import (
+from agent.errors import NotRegisteredError, WireError
+from agent.openadr.http import HttpTransport, Transport
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20.events import EventReceiver
+from agent.openadr.v20.messages import (
     DistributeEvent,
     Message,
     OadrResponse,
     RejectedEvent,
     Targets,
     WireEvent,
+    new_id,
 )
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
-from agent.openadr.v20b.writer import new_id
+from agent.openadr.v20.pull import PullVen
+from agent.openadr.v20.vtn import Vtn
+from agent.openadr.v20a import writer
+from agent.openadr.v20a.reader import ROOTS, read
+from agent.openadr.v20a.settings import SERVICE, Ven20aSettings
 from agent.store.events import EventBook
 from agent.store.registrations import Registration, Registrations
 

@@ -7,9 +7,8 @@ from lxml import etree
 from lxml.builder import ElementMaker
 
 from agent.core.event import Opt
+from agent.openadr.v20.messages import EventAnswer, Response, new_id
 from agent.openadr.v20a.reader import NAMESPACE
-from agent.openadr.v20b.messages import EventAnswer, Response
-from agent.openadr.v20b.writer import new_id
 
 _EI = "http://docs.oasis-open.org/ns/energyinterop/201110"
 _PYLD = f"{_EI}/payloads"

@@ -19,19 +19,13 @@ from datetime import UTC, datetime, timedelta
 from agent.clock import Clock
 from agent.core.event import BY_POLICY, EventRecord, Opt, OptDecision
 from agent.core.policy import Blackout, Policy
-from agent.errors import UnreachableError, WireError
+from agent.errors import NotRegisteredError, UnreachableError, WireError, quote
+from agent.openadr.http import BusyError, StatusError
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20.messages import CanceledOpt, CreatedOpt, EventAnswer, OadrResponse, new_id
+from agent.openadr.v20.vtn import Vtn
 from agent.openadr.v20b import writer
-from agent.openadr.v20b.http import BusyError, StatusError
-from agent.openadr.v20b.messages import (
-    CanceledOpt,
-    CreatedOpt,
-    EventAnswer,
-    OadrResponse,
-    quote,
-)
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
 from agent.store.registrations import Registration, SentOpt
 
 log = logging.getLogger(__name__)
@@ -149,7 +143,7 @@ class OptTeller:
         self, opt: SentOpt, records: Mapping[str, EventRecord], held: Registration
     ) -> bool:
         """Tell one opt; whether the VTN did not take one on an event."""
-        sent = opt if opt.opt_id else replace(opt, opt_id=writer.new_id())
+        sent = opt if opt.opt_id else replace(opt, opt_id=new_id())
         await self._registration.update(lambda r: r.with_opt(sent))
         record = records.get(sent.event_id)
         reason = "x-schedule" if record is None else reason_of(record.opt)

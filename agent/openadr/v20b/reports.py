@@ -10,9 +10,10 @@ from functools import partial
 from typing import NoReturn
 
 from agent.clock import Clock
-from agent.errors import StoreError, UnreachableError, WireError
-from agent.openadr.v20b import compose, offers, requests, writer
-from agent.openadr.v20b.messages import (
+from agent.errors import NotRegisteredError, StoreError, UnreachableError, WireError, quote
+from agent.openadr.pace import Alarm, Backoff
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20.messages import (
     CancelReport,
     Code,
     CreateReport,
@@ -22,12 +23,10 @@ from agent.openadr.v20b.messages import (
     Response,
     UpdatedReport,
     WireReportRequest,
-    quote,
 )
-from agent.openadr.v20b.pace import Alarm, Backoff
+from agent.openadr.v20.vtn import Vtn, is_answer
+from agent.openadr.v20b import compose, offers, requests, writer
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn, is_answer
 from agent.store.history import KEEP, History
 from agent.store.registrations import ReportRequest
 

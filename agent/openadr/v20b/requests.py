@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from agent.errors import quote
 from agent.openadr.iso8601 import format_duration
-from agent.openadr.v20b.messages import Code, RejectedRequest, WireReportRequest, quote
+from agent.openadr.v20.messages import Code, RejectedRequest, WireReportRequest
 from agent.openadr.v20b.offers import HISTORY, Offer, offer_for, offers_of
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.store.history import KEEP

@@ -19,12 +19,12 @@ from signxml.signer import XMLSigner
 
 from agent.clock import Clock
 from agent.errors import ConfigError
+from agent.openadr.credentials import Credentials
+from agent.openadr.http import Transport
 from agent.openadr.iso8601 import format_time
-from agent.openadr.v20b.credentials import Credentials
-from agent.openadr.v20b.http import Transport
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.v20.xml import PAYLOAD, Element
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.openadr.v20b.xml import PAYLOAD, Element
 from agent.tls import is_weak, weak_key
 
 DSP = "http://openadr.org/oadr-2.0b/2012/07/xmldsig-properties"

@@ -4,7 +4,7 @@
      └─────▶ reports.Reporter     ──▶ report requests           (a task of its own sends reports)
 
 Polling and reporting are separate tasks, so that neither waits for the other. Rounds of polling are
-`agent.openadr.pull`'s; what is polled for and what becomes of it is here.
+`agent.openadr.v20.pull`'s; what is polled for and what becomes of it is here.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from agent.core.intake import Intake
 from agent.core.link import Departure
 from agent.core.policy import Policy
 from agent.core.program import Program
-from agent.errors import WireError
+from agent.errors import NotRegisteredError, WireError
 from agent.openadr.base import Link
-from agent.openadr.pull import PullVen
-from agent.openadr.v20b import enrolment, writer
-from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.http import Transport
-from agent.openadr.v20b.messages import (
+from agent.openadr.http import Transport
+from agent.openadr.pace import Backoff
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20.events import EventReceiver
+from agent.openadr.v20.messages import (
     CancelPartyRegistration,
     CancelReport,
     Code,
@@ -40,12 +40,13 @@ from agent.openadr.v20b.messages import (
     Response,
     Unexpected,
 )
+from agent.openadr.v20.pull import PullVen
+from agent.openadr.v20.vtn import is_answer
+from agent.openadr.v20b import registration, writer
 from agent.openadr.v20b.opts import OptTeller
-from agent.openadr.v20b.pace import Backoff
 from agent.openadr.v20b.reports import Reporter
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, connect, is_answer
+from agent.openadr.v20b.vtn import connect
 from agent.store.events import EventBook
 from agent.store.history import History
 from agent.store.registrations import Registration, Registrations
@@ -94,19 +95,17 @@ class Ven20b(PullVen):
         VENs' alone. `departed` says that the operator took this VEN out of its program.
         """
         link = LinkKeeper(settings.name, settings.vtn_url, clock)
-        registration = RegistrationKeeper(
+        standing = RegistrationKeeper(
             registrations, settings.name, settings.vtn_url, link, departed
         )
         vtn = connect(settings, clock, link, transport)
         events = EventReceiver(
             settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
         )
-        super().__init__(
-            settings, vtn, link, registration, events, writer.created_event, clock, rng
-        )
+        super().__init__(settings, vtn, link, standing, events, writer.created_event, clock, rng)
         self._settings = settings
-        self._reporter = Reporter(settings, vtn, registration, history, clock, rng, link)
-        self._opts = OptTeller(settings, vtn, registration, policy, clock, link)
+        self._reporter = Reporter(settings, vtn, standing, history, clock, rng, link)
+        self._opts = OptTeller(settings, vtn, standing, policy, clock, link)
         self._resync_due = True
         self._useless = 0
         self._patience = PATIENCE
@@ -132,7 +131,7 @@ class Ven20b(PullVen):
 
     @property
     def _poll_s(self) -> float:
-        return enrolment.poll_period_s(self._settings, self._registration.current)
+        return registration.poll_period_s(self._settings, self._registration.current)
 
     async def _report(self) -> NoReturn:
         await self._reporter.run(self._lapse)
@@ -192,11 +191,11 @@ class Ven20b(PullVen):
     async def _register(self) -> None:
         self._resync_due = True
         held = self._registration.current
-        registration = await enrolment.enrol(self._vtn, self._settings, held, self._link)
-        await self._registration.enter(registration)
+        entered = await registration.enrol(self._vtn, self._settings, held, self._link)
+        await self._registration.enter(entered)
         self._registered_at_s = self._clock.instant().boot_s
         self._dismissed = ""
-        self._link.registered(registration.ven_id, self._poll_s)
+        self._link.registered(entered.ven_id, self._poll_s)
         self._reporter.wake()
 
     async def _renew(self) -> None:
@@ -216,8 +215,8 @@ class Ven20b(PullVen):
             # Whatever the VTN hears of it: who comes back registers anew and owes nothing.
             self._registration.lapse()
             await self._registration.update(lambda r: replace(r, requests=()))
-            await enrolment.leave(self._vtn, self._settings, held)
-            await self._registration.update(enrolment.left)
+            await registration.leave(self._vtn, self._settings, held)
+            await self._registration.update(registration.left)
 
     def _lapse(self, why: str) -> None:
         """The VTN does not know us any more: register again in the next round."""
@@ -302,12 +301,12 @@ class Ven20b(PullVen):
                 raise WireError("the VTN answered a request for events with something else")
 
     async def _end_registration(self, message: CancelPartyRegistration, held: Registration) -> None:
-        why = enrolment.refusal_of(message, held)
+        why = registration.refusal_of(message, held)
         response = Response(Code.INVALID_ID if why else Code.OK, why or "OK", message.request_id)
         if why:
             self._link.reject(f"oadrCancelPartyRegistration: {why}")
         else:
-            await self._registration.put(enrolment.cancelled(held))
+            await self._registration.put(registration.cancelled(held))
             self._bar()
         body = writer.canceled_party_registration(held.ven_id, message.registration_id, response)
         await self._vtn.ask("EiRegisterParty", body, held.ven_id)

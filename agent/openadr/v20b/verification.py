@@ -19,13 +19,13 @@ from signxml.exceptions import SignXMLException
 from signxml.verifier import SignatureConfiguration, XMLVerifier
 
 from agent.clock import Clock
-from agent.errors import WireError
+from agent.errors import WireError, quote
 from agent.openadr.iso8601 import parse_time
-from agent.openadr.v20b.messages import Message, quote
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.v20.messages import Message
+from agent.openadr.v20.xml import PAYLOAD, Element
 from agent.openadr.v20b.reader import read
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.openadr.v20b.xml import PAYLOAD, Element
 from agent.tls import fingerprint_of, is_weak, weak_key
 from agent.units import format_duration
 

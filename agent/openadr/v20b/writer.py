@@ -4,7 +4,6 @@ The templates are openleadr's, read from where it is installed, with a few of ou
 the package itself is never imported. Everything that goes into a template is escaped.
 """
 
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,8 +17,8 @@ from markupsafe import Markup, escape
 from agent.core.event import Opt
 from agent.errors import WireError
 from agent.openadr.iso8601 import format_duration, format_time
-from agent.openadr.v20b.messages import EventAnswer, Response
-from agent.openadr.v20b.xml import check_outgoing, openleadr_folder
+from agent.openadr.v20.messages import EventAnswer, Response, new_id
+from agent.openadr.v20.xml import check_outgoing, openleadr_folder
 from agent.store.registrations import SentOpt
 
 _OPT_TYPES = {Opt.IN: "optIn", Opt.OUT: "optOut"}
@@ -222,11 +221,6 @@ def _fields(answer: Response) -> Mapping[str, Any]:
         "response_description": answer.description,
         "request_id": answer.request_id,
     }
-
-
-def new_id() -> str:
-    """A fresh id for a message of ours."""
-    return uuid.uuid4().hex
 
 
 def _render(message: str, **fields: Any) -> bytes:

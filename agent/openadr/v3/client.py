@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
+from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.dialect import Report, dialect_of
 from agent.openadr.v3.http import Http, Query, StatusError
 from agent.openadr.v3.settings import Ven3Settings
@@ -26,7 +27,6 @@ from agent.openadr.v3.wire import (
     WireVen,
     read_object,
 )
-from agent.openadr.v20b.standing import LinkKeeper
 
 PAGE = 50
 """Objects asked for at a time: the most that the documents allow."""

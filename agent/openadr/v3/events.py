@@ -15,7 +15,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.core.event import Ending, Event, EventRecord, Key
-from agent.core.intake import Intake, Verdict, receive
+from agent.core.intake import Intake, receive
+from agent.errors import quote
+from agent.openadr.events import CHANGES, EventTaker
+from agent.openadr.http import StatusError
 from agent.openadr.v3.bulk import uncollected
 from agent.openadr.v3.course import CourseError, read_time
 from agent.openadr.v3.schedule import Grid, grid_of
@@ -28,15 +31,11 @@ from agent.openadr.v3.wire import (
     read_object,
     read_objects,
 )
-from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.http import StatusError
-from agent.openadr.v20b.messages import quote
 
 log = logging.getLogger(__name__)
 
 MOST_ASKED_FOR = 50
 """Missing events that the VTN is asked for by their id in one round; the others are next."""
-_CHANGES = (Verdict.NEW, Verdict.MODIFIED, Verdict.CANCELLED)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -71,7 +70,7 @@ class Seen:
         return self.digest == digest and (renew_at is None or now < renew_at)
 
 
-class ListReceiver(EventReceiver):
+class ListReceiver(EventTaker):
     """Takes in what a VTN of OpenADR 3 lists, for one VEN."""
 
     zero_is_endless = False
@@ -130,7 +129,7 @@ class ListReceiver(EventReceiver):
             if as_before and (known is None or known.ended_by is not Ending.CANCELLED):
                 continue
             intake = self._judge_one(key, one, now)
-            if intake is not None and intake.record is not None and intake.verdict in _CHANGES:
+            if intake is not None and intake.record is not None and intake.verdict in CHANGES:
                 overlay[key] = intake.record
                 intakes.append(intake)
         self._seen = {**self._seen, **seen}

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
+from agent.openadr.http import HttpTransport, StatusError, open_session, reason_of
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.tls import why_refused
 from agent.openadr.v3.bulk import uncollected
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireProblem
-from agent.openadr.v20b.http import HttpTransport, StatusError, _open_session, _reason
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.openadr.v20b.tls import why_refused
 
 Query = Sequence[tuple[str, str]]
 MOST_WORDS = 200
@@ -60,14 +60,14 @@ class Http(HttpTransport):
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refused = why_refused(error, self._vtn_host, self._settings.ca)
-            raise UnreachableError(f"{url}: {refused or _reason(error)}") from error
+            raise UnreachableError(f"{url}: {refused or reason_of(error)}") from error
         return await asyncio.to_thread(_parse, url, received) if received else None
 
     async def _ask(
         self, method: str, url: str, query: Query, data: Any, headers: Mapping[str, str]
     ) -> bytes:
         if self._session is None:
-            self._session = _open_session()
+            self._session = open_session()
         async with self._session.request(
             method,
             url,

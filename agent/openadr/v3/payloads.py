@@ -14,9 +14,9 @@ from agent.core.event import Baseline, EventRecord, Opt, SignalKind
 from agent.core.outlook import Outlook
 from agent.core.sample import LEAST_COVERED, SPACING, Sample
 from agent.core.site import MeterQuality
+from agent.errors import quote
 from agent.openadr.v3.schedule import Slot
 from agent.openadr.v3.wire import WireReportDescriptor
-from agent.openadr.v20b.messages import quote
 
 Payload = tuple[str, float | str]
 """A payload type with its value."""

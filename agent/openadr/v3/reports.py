@@ -18,6 +18,8 @@ from agent.clock import Clock
 from agent.core.event import SILENT, EventRecord, Opt
 from agent.core.outlook import Outlook
 from agent.core.program import Program, program_for
+from agent.errors import quote
+from agent.openadr.standing import RegistrationKeeper
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.dialect import Report, ReportInterval
 from agent.openadr.v3.events import ListReceiver, ReportAsk
@@ -34,8 +36,6 @@ from agent.openadr.v3.payloads import (
 from agent.openadr.v3.schedule import Due, Schedule, schedule_of
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireReportDescriptor
-from agent.openadr.v20b.messages import quote
-from agent.openadr.v20b.standing import RegistrationKeeper
 from agent.store.history import KEEP, History
 from agent.store.registrations import Answer, Registration, ReportRequest
 

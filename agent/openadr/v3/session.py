@@ -19,9 +19,9 @@ import aiomqtt
 from aiomqtt.exceptions import MqttConnectError
 
 from agent.clock import Clock
+from agent.openadr.tls import tls_context, why_refused
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.wire import WireMqtt
-from agent.openadr.v20b.tls import tls_context, why_refused
 
 TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 30

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from agent.fields import Address, is_loopback
-from agent.openadr.v20b.settings import Seconds, VenSettings
+from agent.openadr.settings import Seconds, VenSettings
 
 Name = Annotated[str, Field(min_length=1, max_length=128)]
 """What OpenADR 3 allows for names and targets."""

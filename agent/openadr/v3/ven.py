@@ -23,6 +23,7 @@ from agent.core.policy import Policy
 from agent.core.program import Program
 from agent.errors import UnreachableError, WireError
 from agent.openadr.rounds import RoundVen
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v3.broker import BrokerListener
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.events import ListReceiver
@@ -32,7 +33,6 @@ from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.subscriptions import Subscriber
 from agent.openadr.v3.webhook import Webhook
 from agent.openadr.v3.wire import RejectedObject, WireProgram, read_objects
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
 from agent.store.events import EventBook
 from agent.store.history import History
 from agent.store.registrations import Registration, Registrations

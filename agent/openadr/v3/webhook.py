@@ -20,10 +20,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from agent.clock import Clock
 from agent.fields import split_address
+from agent.openadr.credentials import Credentials
+from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.notices import Notices
 from agent.openadr.v3.settings import Ven3Settings, WebhookSettings
-from agent.openadr.v20b.credentials import Credentials
-from agent.openadr.v20b.standing import LinkKeeper
 from agent.tls import server_context
 
 TROUBLE = "webhook"

@@ -26,7 +26,7 @@ from pydantic import (
 # For what comes by the hundred thousand; nulls are declared there, not looked for.
 from pydantic.dataclasses import dataclass as light
 
-from agent.openadr.v20b.messages import quote
+from agent.errors import quote
 
 MOST_WORDS = 200
 """Characters of a reason: what is quoted in it is a stranger's."""

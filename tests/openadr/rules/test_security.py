@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from agent.errors import ConfigError, UnreachableError
-from agent.openadr.v20b.http import HttpTransport
+from agent.openadr.http import HttpTransport
 from tests.clock import FakeClock
 from tests.openadr.bare import BluntServer, Server, server_tls, settings_for
 from tests.openadr.pki import KINDS

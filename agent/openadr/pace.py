@@ -4,7 +4,7 @@ import asyncio
 import random
 
 from agent.clock import Clock
-from agent.openadr.v20b.http import BusyError
+from agent.openadr.http import BusyError
 
 FIRST_S = 1.0
 LONGEST_S = 60.0

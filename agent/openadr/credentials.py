@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from agent.errors import ConfigError
-from agent.openadr.v20b.standing import LinkKeeper
+from agent.openadr.standing import LinkKeeper
 
 log = logging.getLogger(__name__)
 

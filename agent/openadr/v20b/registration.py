@@ -3,21 +3,20 @@
 import logging
 from dataclasses import replace
 
-from agent.errors import WireError
-from agent.openadr.v20b import writer
-from agent.openadr.v20b.http import StatusError
-from agent.openadr.v20b.messages import (
+from agent.errors import NotRegisteredError, WireError, quote
+from agent.openadr.http import StatusError
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.v20.messages import (
     CancelPartyRegistration,
     Code,
     CreatedPartyRegistration,
     OadrResponse,
     Response,
-    quote,
 )
+from agent.openadr.v20.vtn import Vtn
+from agent.openadr.v20b import writer
 from agent.openadr.v20b.requests import dormant
 from agent.openadr.v20b.settings import Ven20bSettings
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn
 from agent.store.registrations import Registration, SentOpt
 
 log = logging.getLogger(__name__)

@@ -5,20 +5,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from agent.clock import Clock
-from agent.errors import WireError
+from agent.errors import NotRegisteredError, WireError, quote
 from agent.openadr.rounds import RoundVen
-from agent.openadr.v20b.events import EventReceiver
-from agent.openadr.v20b.messages import (
-    DistributeEvent,
-    EventAnswer,
-    OadrResponse,
-    Response,
-    quote,
-)
-from agent.openadr.v20b.settings import VenSettings
-from agent.openadr.v20b.standing import LinkKeeper, RegistrationKeeper
-from agent.openadr.v20b.vtn import NotRegisteredError, Vtn, is_answer
-from agent.openadr.v20b.writer import new_id
+from agent.openadr.settings import VenSettings
+from agent.openadr.standing import LinkKeeper, RegistrationKeeper
+from agent.openadr.v20.events import EventReceiver
+from agent.openadr.v20.messages import DistributeEvent, EventAnswer, OadrResponse, Response, new_id
+from agent.openadr.v20.vtn import Vtn, is_answer
 from agent.store.registrations import Registration
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 
 from agent.errors import ConfigError
-from agent.openadr.v20b.credentials import Credentials
-from agent.openadr.v20b.settings import VenSettings
-from agent.openadr.v20b.standing import LinkKeeper
+from agent.openadr.credentials import Credentials
+from agent.openadr.settings import VenSettings
+from agent.openadr.standing import LinkKeeper
 from agent.tls import expiry_of, load_chain, weak_key
 
 CIPHERS = (
@@ -24,10 +24,13 @@ CIPHERS = (
 The security level refuses keys shorter than rule 68 allows, ours and the VTN's.
 """
 
-_EXPIRED, _NOT_YET_VALID = 10, 9
-_UNKNOWN_CA = (2, 18, 19, 20, 21)
-_WRONG_NAME = (62, 64)
-_WEAK = (66, 67)
+EXPIRED, NOT_YET_VALID = 10, 9
+UNTRUSTED = (2, 18, 19, 20, 21, 24, 26)
+WRONG_NAME = (62, 64)
+WEAK = (66, 67)
+"""What is wrong with a server's certificate, after X509_verify_cert_error_string(3); `UNTRUSTED` has no way
+from it to an authority that is trusted."""
+
 _ALERTS = {
     "UNKNOWN_CA": "the VTN does not know the CA of our certificate",
     "CERTIFICATE_EXPIRED": "the VTN says that our certificate has expired",
@@ -104,15 +107,15 @@ def why_refused(error: BaseException, host: str, ca: Path | None) -> str | None:
 
 def _fault(failure: ssl.SSLCertVerificationError, host: str, ca: Path | None) -> str:
     code = failure.verify_code
-    if code == _EXPIRED:
+    if code == EXPIRED:
         return "has expired"
-    if code == _NOT_YET_VALID:
+    if code == NOT_YET_VALID:
         return "is not valid yet: is this host's clock right?"
-    if code in _UNKNOWN_CA:
+    if code in UNTRUSTED:
         return f"is not from a CA in {ca or 'the system list'}"
-    if code in _WRONG_NAME:
+    if code in WRONG_NAME:
         return f"is not for {host}"
-    if code in _WEAK:
+    if code in WEAK:
         return f"{weak_key()} (2.0b rule 68)"
     return f"cannot be trusted: {failure.verify_message}"
 

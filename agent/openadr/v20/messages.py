@@ -4,6 +4,7 @@ Ids are strings exactly as sent, also when they look like numbers. One faulty ev
 request is a value beside its sound neighbours.
 """
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
@@ -294,6 +295,6 @@ Message = (
 )
 
 
-def quote(text: str) -> str:
-    """A stranger's text for use in one of our sentences: escaped, and not too long."""
-    return repr(text if len(text) <= 60 else text[:57] + "...")
+def new_id() -> str:
+    """A fresh id for a message of ours."""
+    return uuid.uuid4().hex

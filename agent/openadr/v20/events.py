@@ -4,21 +4,17 @@ Nothing here acts on the site. An event that cannot be used is answered with its
 neighbours, and what is already known of it, as they are.
 """
 
-import asyncio
 import logging
-import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from agent.clock import Clock
 from agent.core.event import Ending, Event, EventRecord, Key, Opt
 from agent.core.intake import Intake, Verdict, missing_from, receive
-from agent.core.policy import Policy
-from agent.core.program import Program, program_for
-from agent.errors import StoreError
-from agent.openadr.translate import translate
-from agent.openadr.v20b.messages import (
+from agent.core.program import program_for
+from agent.errors import quote
+from agent.openadr.events import CHANGES, EventTaker, is_open
+from agent.openadr.v20.messages import (
     Code,
     DistributeEvent,
     EventAnswer,
@@ -26,16 +22,11 @@ from agent.openadr.v20b.messages import (
     RejectedEvent,
     Response,
     WireEvent,
-    quote,
 )
-from agent.openadr.v20b.settings import VenSettings
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.store.events import EventBook
+from agent.openadr.v20.translate import translate
 from agent.store.registrations import Answer, Registration
 
 log = logging.getLogger(__name__)
-
-_CHANGES = (Verdict.NEW, Verdict.MODIFIED, Verdict.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +41,11 @@ class Reception:
     """Whether anything changed by it."""
 
 
-class EventReceiver:
+class EventReceiver(EventTaker):
     """Takes in what a VTN distributes, for one VEN."""
 
-    def __init__(
-        self,
-        settings: VenSettings,
-        book: EventBook,
-        programs: tuple[Program, ...],
-        policy: Callable[[], Policy],
-        clock: Clock,
-        rng: random.Random,
-        link: LinkKeeper,
-        on_intake: Callable[[Sequence[Intake]], None],
-        foreign_contexts: Collection[str] = (),
-    ) -> None:
-        """`foreign_contexts` are market contexts that are other VENs' alone."""
-        self._settings = settings
-        self._foreign_contexts = foreign_contexts
-        self._book = book
-        self._programs = programs
-        self._policy = policy
-        self._clock = clock
-        self._rng = rng
-        self._link = link
-        self._on_intake = on_intake
-        self.request_id = ""
-        """Of the newest list, which names every event that is still on (2.0b rule 42)."""
+    request_id = ""
+    """Of the newest list, which names every event that is still on (2.0b rule 42)."""
 
     async def receive(self, message: DistributeEvent, registration: Registration) -> Reception:
         """Judge, store and announce the events of one message; the answers are the caller's to send."""
@@ -92,7 +61,7 @@ class EventReceiver:
             key = (self._settings.name, wire.event_id)
             known = overlay.get(key) or self._book.records.get(key)
             intake, answer = self._judge_alone(wire, known, registration, now)
-            if intake is not None and intake.record is not None and intake.verdict in _CHANGES:
+            if intake is not None and intake.record is not None and intake.verdict in CHANGES:
                 overlay[key] = intake.record
                 intakes.append(intake)
             if wire.response_required and wire.event_id:
@@ -104,18 +73,6 @@ class EventReceiver:
         unnamed = sum(1 for wire in message.events if not wire.event_id)
         fault = Response(Code.INVALID_ID, f"{unnamed} events have no eventID", message.request_id)
         return Reception(tuple(answers), fault if unnamed else None, bool(intakes))
-
-    def answerable(self) -> Mapping[str, EventRecord]:
-        """By id: the events on which the VTN is still to know how we decide.
-
-        Cancelled ones are not among them: those are answered when the cancellation arrives.
-        """
-        now = self._clock.now()
-        return {
-            key[1]: record
-            for key, record in tuple(self._book.records.items())
-            if key[0] == self._settings.name and _is_open(record, now)
-        }
 
     def open_answers(self, registration: Registration) -> tuple[EventAnswer, ...]:
         """Answers that the VTN has not acknowledged as they would be now."""
@@ -133,7 +90,7 @@ class EventReceiver:
         known = tuple(
             answer
             for answer in told.values()
-            if (record := self._record(answer.event_id)) is not None and _is_open(record, now)
+            if (record := self._record(answer.event_id)) is not None and is_open(record, now)
         )
         return replace(registration, answers=known)
 
@@ -155,12 +112,6 @@ class EventReceiver:
         """Whether an answer is what is said of the event as it is kept now."""
         record = self._record(answer.event_id)
         return record is not None and _told(answer) == _told(self._answer(record))
-
-    async def retry_store(self) -> None:
-        """Write what an earlier failure left in memory only."""
-        # Another VEN may have been the one to succeed.
-        if self._book.unsaved or self._link.in_trouble("event store"):
-            await self._store()
 
     def _judge_alone(
         self,
@@ -273,27 +224,6 @@ class EventReceiver:
         }
         return missing_from(listed, known, self._settings.name, now)
 
-    async def _keep(self, records: Mapping[Key, EventRecord], intakes: Sequence[Intake]) -> None:
-        if not intakes:
-            return
-        await self._store(*records.values())
-        for intake in intakes:
-            if intake.record is not None:
-                log.info(
-                    "VEN %s: %s", self._settings.name, _describe(intake.verdict, intake.record)
-                )
-        self._on_intake(tuple(intakes))
-
-    async def _store(self, *records: EventRecord) -> None:
-        """Put records into the book; without room they are held in memory, and count all the same."""
-        self._book.hold(*records)
-        try:
-            await asyncio.to_thread(self._book.flush)
-        except StoreError as error:
-            self._link.trouble("event store", str(error))
-        else:
-            self._link.clear("event store")
-
     def _answer(self, record: EventRecord) -> EventAnswer:
         """What the VTN is told of an event that is kept.
 
@@ -343,25 +273,5 @@ def _out_of_sequence(intake: Intake, event: Event) -> str | None:
             return None
 
 
-def _is_open(record: EventRecord, now: datetime) -> bool:
-    """Whether a change of mind on an event is still to be told."""
-    return (
-        record.event.response_required
-        and record.ended_by is not Ending.CANCELLED
-        and not record.is_past(now)
-    )
-
-
 def _told(answer: EventAnswer) -> Answer:
     return Answer(answer.event_id, answer.revision, answer.opt)
-
-
-def _describe(verdict: Verdict, record: EventRecord) -> str:
-    event = record.event
-    signals = ", ".join(signal.name for signal in event.signals)
-    length = "until cancelled" if event.duration is None else f"for {event.duration}"
-    return (
-        f"event {quote(event.event_id)} {verdict} (modification {event.revision}): "
-        f"{quote(signals)} at {event.starts_at:%Y-%m-%d %H:%M:%S} UTC {length}, "
-        f"opt {record.opt.opt}: {record.opt.why}"
-    )

@@ -15,9 +15,9 @@ import aiohttp
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
-from agent.openadr.v20b.settings import VenSettings
-from agent.openadr.v20b.standing import LinkKeeper
-from agent.openadr.v20b.tls import watched_context, why_refused
+from agent.openadr.settings import VenSettings
+from agent.openadr.standing import LinkKeeper
+from agent.openadr.tls import watched_context, why_refused
 
 MAX_RETRY_AFTER_S = 3600.0
 """No VTN can ask us to stay away for longer than this."""
@@ -81,7 +81,7 @@ class HttpTransport:
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             refused = self._tls and why_refused(error, self._vtn_host, self._settings.ca)
-            raise UnreachableError(f"{url}: {refused or _reason(error)}") from error
+            raise UnreachableError(f"{url}: {refused or reason_of(error)}") from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,7 +91,7 @@ class HttpTransport:
 
     async def _exchange(self, url: str, body: bytes) -> bytes:
         if self._session is None:
-            self._session = _open_session()
+            self._session = open_session()
         headers = {"Content-Type": "application/xml", "Accept-Encoding": "identity"}
         # A connection is used again under the context it was made with only.
         tls = True if self._tls is None else self._tls.current()
@@ -147,7 +147,8 @@ class HttpTransport:
             self._clock.witness(at)
 
 
-def _open_session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
+    """A session that keeps connections for bursts only, and neither cookies nor deadlines of its own."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(keepalive_timeout=KEEP_ALIVE_S),
         timeout=aiohttp.ClientTimeout(total=None),
@@ -156,7 +157,8 @@ def _open_session() -> aiohttp.ClientSession:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why an exchange failed, in the system's words where it has any."""
     # Only of the plain kind: the numbers of its TLS relatives are not the system's.
     if type(error) is aiohttp.ClientConnectorError and (number := error.os_error.errno) is not None:
         return f"cannot connect: {os.strerror(number)}"

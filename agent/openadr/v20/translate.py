@@ -22,15 +22,15 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from agent.core.event import Event, Interval, Signal, SignalKind
+from agent.errors import quote
 from agent.openadr.iso8601 import format_duration
-from agent.openadr.v20b.messages import (
+from agent.openadr.v20.messages import (
     Code,
     FaultError,
     RejectedEvent,
     WireEvent,
     WireInterval,
     WireSignal,
-    quote,
 )
 
 MAX_POWER_W = 1e12

@@ -1,0 +1,111 @@
+"""Storing and announcing what becomes of the events that a VTN sends, whatever OpenADR it speaks.
+
+Nothing here acts on the site.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+
+from agent.clock import Clock
+from agent.core.event import Ending, EventRecord, Key
+from agent.core.intake import Intake, Verdict
+from agent.core.policy import Policy
+from agent.core.program import Program
+from agent.errors import StoreError, quote
+from agent.openadr.settings import VenSettings
+from agent.openadr.standing import LinkKeeper
+from agent.store.events import EventBook
+
+log = logging.getLogger(__name__)
+
+CHANGES = (Verdict.NEW, Verdict.MODIFIED, Verdict.CANCELLED)
+"""The verdicts by which something is to be stored and announced."""
+
+
+class EventTaker:
+    """Takes in a VTN's events, for one VEN; a profile says how it judges them."""
+
+    def __init__(
+        self,
+        settings: VenSettings,
+        book: EventBook,
+        programs: tuple[Program, ...],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        rng: random.Random,
+        link: LinkKeeper,
+        on_intake: Callable[[Sequence[Intake]], None],
+        foreign_contexts: Collection[str] = (),
+    ) -> None:
+        """`foreign_contexts` are market contexts that are other VENs' alone."""
+        self._settings = settings
+        self._book = book
+        self._programs = programs
+        self._policy = policy
+        self._clock = clock
+        self._rng = rng
+        self._link = link
+        self._on_intake = on_intake
+        self._foreign_contexts = foreign_contexts
+
+    def answerable(self) -> Mapping[str, EventRecord]:
+        """By id: the events on which the VTN is still to know how we decide.
+
+        Cancelled ones are not among them: those are answered when the cancellation arrives.
+        """
+        now = self._clock.now()
+        return {
+            key[1]: record
+            for key, record in tuple(self._book.records.items())
+            if key[0] == self._settings.name and is_open(record, now)
+        }
+
+    async def retry_store(self) -> None:
+        """Write what an earlier failure left in memory only."""
+        # Another VEN may have been the one to succeed.
+        if self._book.unsaved or self._link.in_trouble("event store"):
+            await self._store()
+
+    async def _keep(self, records: Mapping[Key, EventRecord], intakes: Sequence[Intake]) -> None:
+        if not intakes:
+            return
+        await self._store(*records.values())
+        for intake in intakes:
+            if intake.record is not None:
+                log.info(
+                    "VEN %s: %s", self._settings.name, _describe(intake.verdict, intake.record)
+                )
+        self._on_intake(tuple(intakes))
+
+    async def _store(self, *records: EventRecord) -> None:
+        """Put records into the book; without room they are held in memory, and count all the same."""
+        self._book.hold(*records)
+        try:
+            await asyncio.to_thread(self._book.flush)
+        except StoreError as error:
+            self._link.trouble("event store", str(error))
+        else:
+            self._link.clear("event store")
+
+
+def _describe(verdict: Verdict, record: EventRecord) -> str:
+    event = record.event
+    signals = ", ".join(signal.name for signal in event.signals)
+    length = "until cancelled" if event.duration is None else f"for {event.duration}"
+    return (
+        f"event {quote(event.event_id)} {verdict} (modification {event.revision}): "
+        f"{quote(signals)} at {event.starts_at:%Y-%m-%d %H:%M:%S} UTC {length}, "
+        f"opt {record.opt.opt}: {record.opt.why}"
+    )
+
+
+def is_open(record: EventRecord, now: datetime) -> bool:
+    """Whether a change of mind on an event is still to be told."""
+    return (
+        record.event.response_required
+        and record.ended_by is not Ending.CANCELLED
+        and not record.is_past(now)
+    )

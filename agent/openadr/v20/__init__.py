@@ -1,0 +1,1 @@
+"""What the profiles 2.0a and 2.0b share."""
