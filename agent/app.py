@@ -15,7 +15,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import Any
 
 from agent.clock import Clock, SystemClock
 from agent.config import (
@@ -39,7 +38,7 @@ from agent.core.outlook import Outlook, outlook_of
 from agent.core.picture import Picture
 from agent.core.policy import Policy
 from agent.core.program import Program
-from agent.openadr.base import Ven
+from agent.openadr.base import Surroundings, Ven
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.ven import Ven3
 from agent.openadr.v20a.settings import Ven20aSettings
@@ -238,22 +237,22 @@ class App:
         history: History,
         programs: tuple[Program, ...],
     ) -> Ven:
-        parts: dict[str, Any] = {
-            "book": self._keeper.events,
-            "registrations": registrations,
-            "programs": programs,
-            "policy": self._policy_now,
-            "clock": self._clock,
-            "rng": random.Random(),
-            "on_intake": self._on_intake,
-            "departed": partial(self._keeper.departure, settings.name),
-            "foreign_contexts": others_contexts(self._config, settings.name),
-        }
+        around = Surroundings(
+            book=self._keeper.events,
+            registrations=registrations,
+            programs=programs,
+            policy=self._policy_now,
+            clock=self._clock,
+            rng=random.Random(),
+            on_intake=self._on_intake,
+            foreign_contexts=others_contexts(self._config, settings.name),
+            departed=partial(self._keeper.departure, settings.name),
+        )
         if isinstance(settings, Ven20aSettings):
-            return Ven20a(settings, **parts)
+            return Ven20a(settings, around)
         if isinstance(settings, Ven3Settings):
-            return Ven3(settings, history=history, outlook=self._outlook, **parts)
-        return Ven20b(settings, history=history, **parts)
+            return Ven3(settings, around, history, self._outlook)
+        return Ven20b(settings, around, history)
 
     def _remember_drivers(self) -> None:
         """Note what the devices are driven with, so that restoring needs no configuration.

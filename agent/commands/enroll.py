@@ -109,7 +109,7 @@ def _credentials(ven: Ven20Settings, kind: KeyKind, now: datetime) -> Credential
             "add two lines to its [[ven]] table, like these, and run this command again:\n"
             'cert = "/etc/flexload/ven.crt"\nkey = "/etc/flexload/ven.key"'
         )
-        return Credentials((Step("key", State.TODO, "none is configured", remedy),), None)
+        return Credentials((Step("key", State.MISSING, "none is configured", remedy),), None)
     steps: list[Step] = []
     try:
         steps.append(_key(ven.key, kind))
@@ -146,7 +146,7 @@ def _request(key: Path, cert: Path, name: str) -> Iterator[Step]:
         f"put the certificate that it returns at {cert},\n"
         "and run this command again"
     )
-    yield Step("certificate", State.TODO, f"{cert} is not there yet", remedy)
+    yield Step("certificate", State.MISSING, f"{cert} is not there yet", remedy)
 
 
 def _renewal(key: Path, cert: Path, name: str, left: timedelta) -> str:
@@ -191,7 +191,7 @@ def _as_far_as_possible(ven: Ven20Settings, credentials: Credentials) -> Ven20Se
 async def _connect(say: Callable[[str], None], ven: Ven20Settings) -> list[Step]:
     if ven.ca is not None and not ven.ca.exists() and ven.vtn_url.startswith("https:"):
         remedy = "the utility gives it to you; or leave `ca` out, if it uses a public one"
-        step = Step("CA", State.TODO, f"{ven.ca} is not there yet", remedy)
+        step = Step("CA", State.MISSING, f"{ven.ca} is not there yet", remedy)
         say(_line(step))
         return [step]
     steps = []

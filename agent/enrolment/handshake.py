@@ -99,7 +99,7 @@ def refusal(alert: str, *, shown: bool) -> Fault:
     )
     if not shown:
         text = f"the VTN wants a client certificate, and there is none to show ({said})"
-        return Fault(text, "", State.TODO)
+        return Fault(text, "", State.MISSING)
     if "expired" in alert:
         remedy = "have it renewed: `flexload enroll` makes the request for it"
     elif "unknown ca" in alert:
@@ -215,5 +215,7 @@ def _failed(error: OSError, settings: VenSettings) -> Fault:
         "check the port in vtn_url, and ask the utility which TLS versions and suites it speaks"
     )
     if settings.cert is None:
-        return Fault(f"{text}; it may want a client certificate, which is missing", "", State.TODO)
+        return Fault(
+            f"{text}; it may want a client certificate, which is missing", "", State.MISSING
+        )
     return Fault(text, f"it may refuse this certificate: {remedy}")

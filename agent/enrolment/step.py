@@ -10,7 +10,7 @@ class State(StrEnum):
     OK = "ok"
     NOTE = "note"
     """Worth knowing, and nothing that stands in the way."""
-    TODO = "todo"
+    MISSING = "todo"
     """Somebody's next move; what it is stands in the remedy."""
     FAIL = "FAIL"
 

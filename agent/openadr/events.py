@@ -5,19 +5,15 @@ Nothing here acts on the site.
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from agent.clock import Clock
 from agent.core.event import Ending, EventRecord, Key
 from agent.core.intake import Intake, Verdict
-from agent.core.policy import Policy
-from agent.core.program import Program
 from agent.errors import StoreError, quote
+from agent.openadr.base import Surroundings
 from agent.openadr.settings import VenSettings
 from agent.openadr.standing import LinkKeeper
-from agent.store.events import EventBook
 
 log = logging.getLogger(__name__)
 
@@ -28,28 +24,16 @@ CHANGES = (Verdict.NEW, Verdict.MODIFIED, Verdict.CANCELLED)
 class EventTaker:
     """Takes in a VTN's events, for one VEN; a profile says how it judges them."""
 
-    def __init__(
-        self,
-        settings: VenSettings,
-        book: EventBook,
-        programs: tuple[Program, ...],
-        policy: Callable[[], Policy],
-        clock: Clock,
-        rng: random.Random,
-        link: LinkKeeper,
-        on_intake: Callable[[Sequence[Intake]], None],
-        foreign_contexts: Collection[str] = (),
-    ) -> None:
-        """`foreign_contexts` are market contexts that are other VENs' alone."""
+    def __init__(self, settings: VenSettings, around: Surroundings, link: LinkKeeper) -> None:
         self._settings = settings
-        self._book = book
-        self._programs = programs
-        self._policy = policy
-        self._clock = clock
-        self._rng = rng
+        self._book = around.book
+        self._programs = around.programs
+        self._policy = around.policy
+        self._clock = around.clock
+        self._rng = around.rng
+        self._on_intake = around.on_intake
+        self._foreign_contexts = around.foreign_contexts
         self._link = link
-        self._on_intake = on_intake
-        self._foreign_contexts = foreign_contexts
 
     def answerable(self) -> Mapping[str, EventRecord]:
         """By id: the events on which the VTN is still to know how we decide.

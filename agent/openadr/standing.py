@@ -10,8 +10,9 @@ from typing import Literal
 from agent.clock import Clock
 from agent.core.link import Departure
 from agent.errors import StoreError
-from agent.openadr.base import Link
-from agent.store.registrations import Registration, Registrations
+from agent.openadr.base import Link, Surroundings
+from agent.openadr.settings import VenSettings
+from agent.store.registrations import Registration
 
 log = logging.getLogger(__name__)
 
@@ -142,23 +143,13 @@ def _first(known: Mapping[Use, datetime | None]) -> datetime | None:
 class RegistrationKeeper:
     """Keeps one VEN's registration: in memory at once, on disk as soon as that takes it."""
 
-    def __init__(
-        self,
-        registrations: Registrations,
-        ven: str,
-        vtn_url: str,
-        link: LinkKeeper,
-        departed: Callable[[], Departure | None] = lambda: None,
-    ) -> None:
-        """Read what is known; raises `StoreError`. What was agreed with another VTN does not count.
-
-        `departed` says that the operator took the VEN out of its program.
-        """
-        known = registrations.get(ven)
-        self.current = known if known is not None and known.vtn_url == vtn_url else None
+    def __init__(self, settings: VenSettings, around: Surroundings, link: LinkKeeper) -> None:
+        """Read what is known; raises `StoreError`. What was agreed with another VTN does not count."""
+        known = around.registrations.get(settings.name)
+        self.current = known if known is not None and known.vtn_url == settings.vtn_url else None
         """None before the first registration."""
-        self.departed = departed
-        self._registrations = registrations
+        self.departed = around.departed
+        self._registrations = around.registrations
         self._link = link
         self._lock = asyncio.Lock()
         self._unsaved = False

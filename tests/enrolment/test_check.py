@@ -218,7 +218,7 @@ async def test_a_server_that_wants_a_certificate_where_there_is_none_yet(authori
     with Guard(tls) as guard:
         *before, step = await check(https(guard.port), ca=authority.ca)
     assert all(each.good for each in before)
-    assert step.state is State.TODO
+    assert step.state is State.MISSING
     assert "client certificate" in step.text
 
 

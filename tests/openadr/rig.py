@@ -15,6 +15,7 @@ from agent.core.policy import Policy
 from agent.core.program import DropByShare, Program
 from agent.core.sample import Sample
 from agent.core.site import MeterQuality
+from agent.openadr.base import Surroundings
 from agent.openadr.pace import Alarm
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20a.ven import Ven20a
@@ -63,8 +64,8 @@ class Rig:
     def _settings(self, **fields: Any) -> Any:
         return Ven20bSettings(kind="openadr-2.0b", **fields)
 
-    def _ven(self, **parts: Any) -> Any:
-        return Ven20b(self.settings, history=self.history, **parts)
+    def _ven(self, around: Surroundings) -> Any:
+        return Ven20b(self.settings, around, self.history)
 
     def _open(self) -> None:
         self.database = open_state(self.directory)
@@ -72,14 +73,16 @@ class Rig:
         self.registrations = Registrations(self.database)
         self.history = History(self.directory)
         self.ven = self._ven(
-            book=self.book,
-            registrations=self.registrations,
-            programs=self.programs,
-            policy=lambda: self.policy,
-            clock=self.clock,
-            rng=random.Random(1),
-            departed=lambda: self.departure,
-            on_intake=lambda intakes: self.on_intake(intakes),  # noqa: PLW0108 - tests swap it
+            Surroundings(
+                book=self.book,
+                registrations=self.registrations,
+                programs=self.programs,
+                policy=lambda: self.policy,
+                clock=self.clock,
+                rng=random.Random(1),
+                departed=lambda: self.departure,
+                on_intake=lambda intakes: self.on_intake(intakes),  # noqa: PLW0108 - tests swap it
+            )
         )
         self._waiting: dict[str, tuple[Alarm, float | None]] = {}
         self._tasks: list[str] = []
@@ -192,8 +195,8 @@ class Rig20a(Rig):
     def _settings(self, **fields: Any) -> Any:
         return Ven20aSettings(kind="openadr-2.0a", **{"ven_id": "ven-1", **fields})
 
-    def _ven(self, **parts: Any) -> Any:
-        return Ven20a(self.settings, **parts)
+    def _ven(self, around: Surroundings) -> Any:
+        return Ven20a(self.settings, around)
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:

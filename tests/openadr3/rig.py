@@ -3,6 +3,7 @@
 from typing import Any
 
 from agent.core.outlook import Outlook
+from agent.openadr.base import Surroundings
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.ven import Ven3
 from tests.openadr.rig import Rig
@@ -16,5 +17,5 @@ class Rig3(Rig):
 
     outlook: Outlook | None = None
 
-    def _ven(self, **parts: Any) -> Any:
-        return Ven3(self.settings, history=self.history, outlook=lambda _: self.outlook, **parts)
+    def _ven(self, around: Surroundings) -> Any:
+        return Ven3(self.settings, around, self.history, lambda _: self.outlook)

@@ -3,17 +3,11 @@
 Every poll asks for all events, so that nothing can have been missed and every list is whole.
 """
 
-import random
-from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from agent.clock import Clock
-from agent.core.intake import Intake
-from agent.core.link import Departure
-from agent.core.policy import Policy
-from agent.core.program import Program
 from agent.errors import NotRegisteredError, WireError
+from agent.openadr.base import Surroundings
 from agent.openadr.http import HttpTransport, Transport
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v20.events import EventReceiver
@@ -31,8 +25,7 @@ from agent.openadr.v20.vtn import Vtn
 from agent.openadr.v20a import writer
 from agent.openadr.v20a.reader import ROOTS, read
 from agent.openadr.v20a.settings import SERVICE, Ven20aSettings
-from agent.store.events import EventBook
-from agent.store.registrations import Registration, Registrations
+from agent.store.registrations import Registration
 
 
 class Ven20a(PullVen):
@@ -41,34 +34,17 @@ class Ven20a(PullVen):
     def __init__(
         self,
         settings: Ven20aSettings,
-        *,
-        book: EventBook,
-        registrations: Registrations,
-        programs: tuple[Program, ...],
-        policy: Callable[[], Policy],
-        clock: Clock,
-        rng: random.Random,
-        on_intake: Callable[[Sequence[Intake]], None],
-        foreign_contexts: Collection[str] = (),
-        departed: Callable[[], Departure | None] = lambda: None,
+        around: Surroundings,
         transport: Transport | None = None,
     ) -> None:
-        """Nothing is sent before `run`. Raises `ConfigError` for unusable TLS files, `StoreError`.
-
-        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
-        events changed, after they were stored. `foreign_contexts` are market contexts that are other
-        VENs' alone. `departed` says that the operator took this VEN out of its program.
-        """
+        """Nothing is sent before `run`. Raises `ConfigError` for unusable TLS files, `StoreError`."""
+        clock, rng = around.clock, around.rng
         link = LinkKeeper(settings.name, settings.vtn_url, clock, ROOTS.profile)
-        registration = RegistrationKeeper(
-            registrations, settings.name, settings.vtn_url, link, departed
-        )
+        registration = RegistrationKeeper(settings, around, link)
         self._standing = _standing_of(settings, registration.current)
         registration.current = self._standing
         vtn = Vtn(transport or HttpTransport(settings, clock, link), link, settings.max_bytes, read)
-        events = EventReceiver(
-            settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
-        )
+        events = EventReceiver(settings, around, link)
         super().__init__(
             settings, vtn, link, registration, events, writer.created_event, clock, rng
         )

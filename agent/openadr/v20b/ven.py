@@ -9,19 +9,13 @@ Polling and reporting are separate tasks, so that neither waits for the other. R
 
 import asyncio
 import logging
-import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
-from agent.clock import Clock
-from agent.core.intake import Intake
-from agent.core.link import Departure
-from agent.core.policy import Policy
-from agent.core.program import Program
 from agent.errors import NotRegisteredError, WireError
-from agent.openadr.base import Link
+from agent.openadr.base import Link, Surroundings
 from agent.openadr.http import Transport
 from agent.openadr.pace import Backoff
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper
@@ -47,9 +41,8 @@ from agent.openadr.v20b.opts import OptTeller
 from agent.openadr.v20b.reports import Reporter
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.openadr.v20b.vtn import connect
-from agent.store.events import EventBook
 from agent.store.history import History
-from agent.store.registrations import Registration, Registrations
+from agent.store.registrations import Registration
 
 log = logging.getLogger(__name__)
 
@@ -74,38 +67,22 @@ class Ven20b(PullVen):
     def __init__(
         self,
         settings: Ven20bSettings,
-        *,
-        book: EventBook,
-        registrations: Registrations,
+        around: Surroundings,
         history: History,
-        programs: tuple[Program, ...],
-        policy: Callable[[], Policy],
-        clock: Clock,
-        rng: random.Random,
-        on_intake: Callable[[Sequence[Intake]], None],
-        foreign_contexts: Collection[str] = (),
-        departed: Callable[[], Departure | None] = lambda: None,
         transport: Transport | None = None,
     ) -> None:
         """Nothing is sent before `run`. Raises `ConfigError` for unusable certificates and keys,
         `StoreError`.
-
-        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
-        events changed, after they were stored. `foreign_contexts` are market contexts that are other
-        VENs' alone. `departed` says that the operator took this VEN out of its program.
         """
+        clock, rng = around.clock, around.rng
         link = LinkKeeper(settings.name, settings.vtn_url, clock)
-        standing = RegistrationKeeper(
-            registrations, settings.name, settings.vtn_url, link, departed
-        )
+        standing = RegistrationKeeper(settings, around, link)
         vtn = connect(settings, clock, link, transport)
-        events = EventReceiver(
-            settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
-        )
+        events = EventReceiver(settings, around, link)
         super().__init__(settings, vtn, link, standing, events, writer.created_event, clock, rng)
         self._settings = settings
         self._reporter = Reporter(settings, vtn, standing, history, clock, rng, link)
-        self._opts = OptTeller(settings, vtn, standing, policy, clock, link)
+        self._opts = OptTeller(settings, vtn, standing, around.policy, clock, link)
         self._resync_due = True
         self._useless = 0
         self._patience = PATIENCE

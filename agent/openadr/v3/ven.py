@@ -10,18 +10,14 @@ have none of them is polled all the same.
 """
 
 import asyncio
-import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from agent.clock import Clock
-from agent.core.intake import Intake
-from agent.core.link import Departure, Link
+from agent.core.link import Link
 from agent.core.outlook import Outlook
-from agent.core.policy import Policy
-from agent.core.program import Program
 from agent.errors import UnreachableError, WireError
+from agent.openadr.base import Surroundings
 from agent.openadr.rounds import RoundVen
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v3.broker import BrokerListener
@@ -33,9 +29,8 @@ from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.subscriptions import Subscriber
 from agent.openadr.v3.webhook import Webhook
 from agent.openadr.v3.wire import RejectedObject, WireProgram, read_objects
-from agent.store.events import EventBook
 from agent.store.history import History
-from agent.store.registrations import Registration, Registrations
+from agent.store.registrations import Registration
 
 ENROL_AGAIN_S = 300.0
 """How long a VTN that would not have our objects is left alone with them."""
@@ -47,30 +42,17 @@ class Ven3(RoundVen):
     def __init__(
         self,
         settings: Ven3Settings,
-        *,
-        book: EventBook,
-        registrations: Registrations,
+        around: Surroundings,
         history: History,
-        programs: tuple[Program, ...],
-        policy: Callable[[], Policy],
-        clock: Clock,
-        rng: random.Random,
-        on_intake: Callable[[Sequence[Intake]], None],
-        foreign_contexts: Collection[str] = (),
-        departed: Callable[[], Departure | None] = lambda: None,
         outlook: Callable[[datetime], Outlook | None] = lambda _: None,
     ) -> None:
         """Nothing is sent before `run`. Raises `ConfigError` for unusable files, `StoreError`.
 
-        `policy` gives the site's rules as they are now. `on_intake` is called in the event loop whenever
-        events changed, after they were stored. `foreign_contexts` are programs that are other VENs' alone.
-        `departed` says that the operator took this VEN out of its program. `outlook` gives what the site is
-        expected to draw until a time; it is called in a thread.
+        `outlook` gives what the site is expected to draw until a time; it is called in a thread.
         """
+        clock, rng = around.clock, around.rng
         link = LinkKeeper(settings.name, settings.vtn_url, clock, f"OpenADR {settings.version}")
-        registration = RegistrationKeeper(
-            registrations, settings.name, settings.vtn_url, link, departed
-        )
+        registration = RegistrationKeeper(settings, around, link)
         registration.current = _standing_of(settings, registration.current)
         super().__init__(settings, link, registration, clock, rng)
         # What tells a power outage from a restart of ours; a reboot for other reasons looks the same.
@@ -79,9 +61,7 @@ class Ven3(RoundVen):
         link.limits(void=bool(listed_boot and self._boot_id) and listed_boot != self._boot_id)
         self._settings = settings
         self._client = Client(settings, clock, link)
-        self._events = ListReceiver(
-            settings, book, programs, policy, clock, rng, link, on_intake, foreign_contexts
-        )
+        self._events = ListReceiver(settings, around, link)
         self._events.zero_is_endless = settings.version == "3.0.1"
         self._reporter = EventReporter(
             settings,
@@ -89,7 +69,7 @@ class Ven3(RoundVen):
             registration,
             self._events,
             history,
-            programs,
+            around.programs,
             clock,
             outlook,
         )
