@@ -9,11 +9,11 @@ import pytest
 
 pytestmark = pytest.mark.openadr2
 
-NO_TEXT = frozenset({3, 10, 11, 13, 15, 20, 24, 26, 27, 28, 29, 33, 34, 38, 39, 49, 51, 63})
+NO_TEXT = frozenset({3, 10, 11, 13, 20, 24, 26, 27, 28, 29, 33, 34, 38, 39, 49, 51, 63})
 """Rules whose text is in no public source that could be found, so that nothing is claimed of them.
 
 The others are quoted in the tests of open VENs and VTNs (homersoft's oadr2-ven-python, avob's OpenADR,
-openleadr's). One more text is quoted there, under a number that cannot be its own: that an error is
+openleadr's, and 15 in EPRI's). One more text is quoted there, under a number that cannot be its own: that an error is
 told for what the schema refuses, what is missing, and what is illogical. It is 33 or 34, and what it
 asks is held by rules 5, 19, 21, 40 and 48 here.
 """

@@ -2,18 +2,41 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from itertools import permutations
 
 import pytest
 
 from agent.core.event import Opt, OptDecision
-from agent.core.lifecycle import opted_out
+from agent.core.lifecycle import Phase, opted_out
 from tests.clock import NOON
 from tests.openadr import wire
 from tests.openadr.rig import delivered
+from tests.openadr.rules.asked import agenda
 
 pytestmark = pytest.mark.openadr2
 
+HOUR = timedelta(hours=1)
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
+
+
+@pytest.mark.parametrize("order", [*permutations(("over", "urgent", "later"))])
+async def test_rule_015_the_order_of_a_list_means_nothing(vtn, running_rig, order):
+    """A VTN lists active events first, by their priority and then their start, then those to come, and
+    completed ones last. A VEN takes each by what it says: any other order comes to the same.
+    """
+    events = {
+        "over": wire.event("over", 0, "completed", NOON - 2 * HOUR, "PT1H"),
+        "urgent": wire.event("urgent", 0, "active", NOON, "PT1H", priority=1),
+        "later": wire.event("later", 0, "far", NOON + HOUR, "PT1H", priority=2),
+    }
+    await delivered(vtn, running_rig, *(events[name] for name in order))
+    phases = agenda(running_rig, NOON).phases
+    assert {name: phases["ven", name] for name in events} == {
+        "over": Phase.COMPLETED,
+        "urgent": Phase.HOLDING,
+        "later": Phase.NOTIFIED,
+    }
+    assert [running_rig.record(name).event.priority for name in events] == [None, 1, 2]
 
 
 async def test_rule_023_only_a_ven_asks_for_events(vtn, running_rig):
