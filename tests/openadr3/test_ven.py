@@ -1,5 +1,6 @@
 """The VEN against a scripted VTN of either version: enrolment, events, opts and reports."""
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -81,6 +82,33 @@ async def test_a_vtn_that_wants_none_of_our_objects_is_polled_all_the_same(rig, 
         assert rig.ven.link().registered
 
 
+async def test_a_vtn_that_never_answers_about_our_objects_costs_no_event(rig, vtn):
+    async def hang(request):
+        await asyncio.sleep(5)
+
+    vtn.replies["vens*"] = hang
+    simple(vtn, 2)
+    await rig.restart(timeout_s=0.2)
+    await rig.rested()
+    assert levels(rig) == [2]
+    assert rig.ven.link().lost_since is None
+    assert not rig.ven.link().registered
+    del vtn.replies["vens*"]
+    await rig.turn(60)
+    assert rig.ven.link().registered
+
+
+async def test_objects_that_the_vtn_lost_are_made_again(rig, vtn):
+    async with rig:
+        await rig.rested()
+        vtn.objects["vens"].clear()
+        vtn.objects["resources"].clear()
+        await rig.turn(3600)
+        [ven] = vtn.objects["vens"]
+        assert len(vtn.objects["resources"]) == 1
+        assert rig.ven.link().ven_id == rig.registration.ven_id == ven
+
+
 async def test_an_event_is_taken_in_with_its_programs_name(rig, vtn):
     simple(vtn, 1, 2, priority=0, eventName="peak")
     async with rig:
@@ -159,6 +187,42 @@ async def test_an_event_of_which_the_vtn_cannot_say_whether_it_is_gone_stays(rig
         del vtn.replies["events/*"]
         await rig.turn()
         assert rig.record().ended_by is Ending.CANCELLED
+
+
+async def test_a_vtn_that_never_says_whether_events_are_gone_is_asked_once_a_round(rig, vtn):
+    for n in range(3):
+        simple(vtn, 2, event_id=f"ev-{n}")
+    await rig.restart(timeout_s=0.2)
+    await rig.rested()
+
+    async def hang(request):
+        await asyncio.sleep(5)
+
+    vtn.replies["events/*"] = hang
+    vtn.objects["events"].clear()
+    simple(vtn, 1, event_id="new")
+    await rig.turn()
+    assert sum(path.startswith("events/") for path in vtn.paths()) == 1
+    assert rig.ven.link().lost_since is None, "it said all that it had"
+    assert not any(record.ended_by for record in rig.book.records.values())
+
+
+async def test_those_of_which_a_vtn_says_nothing_hold_up_no_others_for_good(rig, vtn, monkeypatch):
+    monkeypatch.setattr("agent.openadr.v3.events.MOST_ASKED_FOR", 1)
+    simple(vtn, 2, event_id="doubtful")
+    simple(vtn, 2, event_id="gone")
+
+    async def unsure(request):
+        return web.json_response(problem("who knows"), status=500)
+
+    async with rig:
+        await rig.rested()
+        vtn.replies["events/doubtful"] = unsure
+        vtn.objects["events"].clear()
+        for _ in range(20):
+            await rig.turn()
+        assert rig.record("gone").ended_by is Ending.CANCELLED
+        assert rig.record("doubtful").ended_by is None
 
 
 async def test_a_page_that_fails_cancels_nothing(rig, vtn):
@@ -255,7 +319,28 @@ async def test_an_event_that_becomes_unusable_stays_as_it_was(rig, vtn):
         assert rig.record().ended_by is None
 
 
-async def test_a_fault_of_ours_with_one_event_costs_no_other(rig, vtn, monkeypatch):
+@pytest.mark.parametrize("contexts", [(), ("fast-dr",)])
+async def test_a_program_that_becomes_unusable_changes_none_of_its_events(rig, vtn, contexts):
+    vtn.sloppy = True
+    simple(vtn, 2)
+    simple(vtn, 2, event_id="ends")
+    await rig.restart(market_contexts=contexts)
+    await rig.rested()
+    before = rig.record()
+    for lost in (lambda: vtn.program(programName=None), vtn.objects["programs"].clear):
+        lost()
+        simple(vtn, 3, modified_s=60)
+        await rig.turn()
+        assert rig.record() == before
+    simple(vtn, event_id="ends", duration="PT0S", start_s=0)
+    await rig.turn()
+    assert rig.record("ends").ended_by is Ending.CANCELLED
+    vtn.program()
+    await rig.turn()
+    assert levels(rig) == [3]
+
+
+async def test_a_fault_of_ours_with_one_event_costs_no_other(rig, vtn, monkeypatch, caplog):
     from agent.openadr.v3.translate import Translator
 
     translate = Translator.translate
@@ -270,8 +355,10 @@ async def test_a_fault_of_ours_with_one_event_costs_no_other(rig, vtn, monkeypat
     simple(vtn, 2)
     async with rig:
         await rig.rested()
+        await rig.turn()
         assert levels(rig) == [2]
         assert rig.ven.link().rejected == 1
+        assert sum(record.exc_info is not None for record in caplog.records) == 1, "said once"
 
 
 async def test_a_thousand_events_a_third_of_them_malformed(rig, vtn):

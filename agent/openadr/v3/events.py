@@ -2,7 +2,8 @@
 
 There is no modification number, and no word for a cancel: an event counts as changed when it comes to
 something else in the core, and as gone when it is missing from a whole list and the VTN, asked for it
-by its id, has none. One that cannot be used leaves what is known of it as it is.
+by its id, has none. One that cannot be used leaves what is known of it as it is, and so does one whose
+program cannot be read: what its values are measured in, and whose it is, stand there.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from typing import Any
 
 from agent.core.event import Ending, Event, EventRecord, Key
 from agent.core.intake import Intake, receive
-from agent.errors import quote
+from agent.errors import UnreachableError, quote
 from agent.openadr.events import CHANGES, EventTaker
 from agent.openadr.http import StatusError
 from agent.openadr.v3.bulk import uncollected
@@ -35,7 +36,8 @@ from agent.openadr.v3.wire import (
 log = logging.getLogger(__name__)
 
 MOST_ASKED_FOR = 50
-"""Missing events that the VTN is asked for by their id in one round; the others are next."""
+"""Missing events that the VTN is asked for by their id in one round; any of them, so that none waits for
+good behind others that the VTN says nothing of."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -154,8 +156,10 @@ class ListReceiver(EventTaker):
         except Exception as error:
             event_id = _id_in(document) or f"#{place}"
             why = f"{type(error).__name__} in this VEN"
-            log.exception("VEN %s: event %s: %s", self._settings.name, quote(event_id), why)
-            return event_id, Seen(b"", RejectedObject("event", event_id, "", why))
+            fault = Seen(b"", RejectedObject("event", event_id, "", why))
+            if self._seen.get(event_id) != fault:
+                log.exception("VEN %s: event %s: %s", self._settings.name, quote(event_id), why)
+            return event_id, fault
 
     def _look_at_one(
         self, place: int, document: Any, translator: Translator, now: datetime
@@ -175,6 +179,8 @@ class ListReceiver(EventTaker):
             ask = self._ask_of(wire, now)
         except CourseError as fault:
             return wire.id, Seen(digest, RejectedObject("event", wire.id, fault.field, str(fault)))
+        if record is not None and wire.program_id not in translator.programs:
+            found = _as_known(record, wire, found)
         return wire.id, Seen(digest, found, _stamp(wire), wire.program_id, ask)
 
     def _ask_of(self, wire: WireEvent, now: datetime) -> ReportAsk | None:
@@ -204,6 +210,9 @@ class ListReceiver(EventTaker):
             except StatusError as error:
                 log.info("VEN %s: whether an event is gone: %s", self._settings.name, error)
                 continue
+            except UnreachableError as error:
+                log.info("VEN %s: whether events are gone: %s", self._settings.name, error)
+                break  # Each of the others might take as long.
             if document is None:
                 gone.append(event_id)
             else:
@@ -220,7 +229,7 @@ class ListReceiver(EventTaker):
             and record.ended_by is not Ending.CANCELLED
             and not record.is_past(now)
         ]
-        return missing[:MOST_ASKED_FOR]
+        return self._rng.sample(missing, min(len(missing), MOST_ASKED_FOR))
 
     def _judge_one(self, key: Key, seen: Seen | None, now: datetime) -> Intake | None:
         """Judge one event so that even a fault of ours costs none of its neighbours; None: it is gone."""
@@ -253,6 +262,18 @@ class ListReceiver(EventTaker):
         return event.program not in self._foreign_contexts and (
             not contexts or event.program in contexts
         )
+
+
+def _as_known(
+    known: EventRecord, wire: WireEvent, found: Translation | RejectedObject
+) -> Translation | RejectedObject:
+    """What an event without a readable program comes to where we know it under one: it may only end."""
+    if isinstance(found, RejectedObject) or found.event is None:
+        return found
+    if known.event.program == found.event.program:
+        return found
+    why = "its program cannot be read; the event stays as it was"
+    return RejectedObject("event", wire.id, "programID", why)
 
 
 def _numbered(event: Event, stamp: int, known: EventRecord | None) -> Event:

@@ -18,6 +18,7 @@ from agent.core.link import Link
 from agent.core.outlook import Outlook
 from agent.errors import UnreachableError, WireError
 from agent.openadr.base import Surroundings
+from agent.openadr.pace import LONGEST_S
 from agent.openadr.rounds import RoundVen
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v3.broker import BrokerListener
@@ -32,8 +33,10 @@ from agent.openadr.v3.wire import RejectedObject, WireProgram, read_objects
 from agent.store.history import History
 from agent.store.registrations import Registration
 
-ENROL_AGAIN_S = 300.0
+REFUSED_S = 300.0
 """How long a VTN that would not have our objects is left alone with them."""
+ENROLLED_S = 3600.0
+"""How often to look whether it still has them: by them it knows which events are ours."""
 
 
 class Ven3(RoundVen):
@@ -131,10 +134,10 @@ class Ven3(RoundVen):
             if one not in self._rejected:
                 self._link.reject(str(one))
         self._rejected = frozenset(rejected)
-        await self._enrol()
         await self._events.take(events, programs, self._client.event)
         await self._registration.update(lambda held: replace(held, listed_boot=self._boot_id))
         self._link.limits(void=False)
+        await self._enrol()
         held = self._registration.current
         contexts = self._settings.market_contexts
         ours = [p.id for p in programs if not contexts or p.name in contexts]
@@ -169,26 +172,26 @@ class Ven3(RoundVen):
         self._link.unregistered(why)
 
     async def _enrol(self) -> None:
-        """Have a ven and a resource object at the VTN, by which it can target us. Raises `UnreachableError`."""
+        """Have a ven and a resource object at the VTN, by which it can target us; nobody in particular has
+        none.
+        """
+        now_s = self._clock.instant().boot_s
+        if self._settings.client_id is not None and now_s >= self._enrol_at_s:
+            try:
+                ven_id = self._settings.ven_id or await self._client.enrol_ven()
+                await self._client.enrol_resource(ven_id)
+            except WireError as error:
+                answered = type(error) is not UnreachableError
+                self._enrol_at_s = now_s + (REFUSED_S if answered else LONGEST_S)
+                self._enrolled = False
+                self._link.unregistered(str(error))
+                return
+            self._enrol_at_s = now_s + ENROLLED_S
+            self._enrolled = True
+            await self._registration.update(lambda held: replace(held, ven_id=ven_id))
         if self._enrolled:
             held = self._registration.current
             self._link.registered("" if held is None else held.ven_id, self._poll_s)
-            return
-        now_s = self._clock.instant().boot_s
-        if now_s < self._enrol_at_s:
-            return
-        try:
-            ven_id = self._settings.ven_id or await self._client.enrol_ven()
-            await self._client.enrol_resource(ven_id)
-        except WireError as error:
-            if type(error) is UnreachableError:
-                raise
-            self._enrol_at_s = now_s + ENROL_AGAIN_S
-            self._link.unregistered(str(error))
-            return
-        self._enrolled = True
-        await self._registration.update(lambda held: replace(held, ven_id=ven_id))
-        self._link.registered(ven_id, self._poll_s)
 
 
 def _standing_of(settings: Ven3Settings, known: Registration | None) -> Registration:
