@@ -216,7 +216,7 @@ async def test_a_name_that_is_somebody_elses_is_said(vtn, tmp_path):
             await client.enrol_ven()
 
 
-async def test_a_report_is_created_and_replaced(vtn, tmp_path):
+async def test_a_report_is_created(vtn, tmp_path):
     vtn.event("ev-1", intervals=[])
     vtn.program()
     interval = ReportInterval(
@@ -224,13 +224,21 @@ async def test_a_report_is_created_and_replaced(vtn, tmp_path):
     )
     report = Report("used", "p", "ev-1", "site", (("USAGE", "DIRECT_READ", "KWH"),), (interval,))
     async with Bench(vtn, tmp_path) as client:
-        report_id = await client.send(report)
-        assert await client.send(report, report_id) == report_id
+        await client.send(report)
     [stored] = vtn.objects["reports"].values()
     assert stored["resources"][0]["intervals"][0]["payloads"][0] == {
         "type": "USAGE",
         "values": [12.5],
     }
+
+
+async def test_a_report_taken_without_a_word_is_taken(vtn, tmp_path):
+    async def silent(request):
+        return web.Response(status=201)
+
+    vtn.replies["reports"] = silent
+    async with Bench(vtn, tmp_path) as client:
+        await client.send(Report("used", "p", "ev-1", "site", (), ()))
 
 
 async def test_targets_are_asked_for_as_the_version_has_it(vtn, tmp_path):
@@ -352,6 +360,26 @@ def test_an_unusable_secret_is_said_before_anything_is_sent(tmp_path, content, w
     clock = FakeClock()
     with pytest.raises(ConfigError, match=why):
         Client(settings, clock, LinkKeeper("ven", "", clock))
+
+
+async def test_another_name_of_the_vtn_is_not_that_of_whoever_gives_tokens(tmp_path):
+    authority = Authority(tmp_path)
+
+    def tls(name):
+        pair = authority.issue(name)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        return context
+
+    async with (
+        serving(ScriptedVtn3(client=OURS), tls("localhost")) as giver,
+        serving(ScriptedVtn3(client=OURS), tls("vtn.example")) as vtn,
+    ):
+        vtn.tokens = giver.tokens
+        url = giver.url.replace("127.0.0.1", "localhost") + "/auth/token"
+        settings = {"ca": authority.ca, "vtn_host": "vtn.example", "token_url": url}
+        async with Bench(vtn, tmp_path, **settings) as client:
+            assert await client.events() == []
 
 
 async def test_a_private_ca_is_trusted_and_a_stranger_is_not(tmp_path):

@@ -20,7 +20,6 @@ from agent.openadr.v3.wire import (
     RejectedObject,
     WireMqtt,
     WireNotifiers,
-    WireReport,
     WireResource,
     WireSubscription,
     WireTopics,
@@ -84,13 +83,10 @@ class Client:
         body = self._dialect.resource(ven_id, name)
         return await self._enrol(path, query, name, body, WireResource)
 
-    async def send(self, report: Report, report_id: str | None = None) -> str:
-        """Create a report, or replace one; its id."""
+    async def send(self, report: Report) -> None:
+        """Create a report. What the VTN says of it but that it took it, nobody needs."""
         body = self._dialect.report(report, self._settings.label)
-        if report_id is not None:
-            await self._ask("PUT", f"reports/{url_quote(report_id, safe='')}", body=body)
-            return report_id
-        return _usable(await self._ask("POST", "reports", body=body), WireReport, "report").id
+        await self._ask("POST", "reports", body=body)
 
     async def subscriptions(self) -> list[WireSubscription]:
         """Those of our name, as far as they can be read."""

@@ -80,7 +80,7 @@ class Dialect:
         return {**document, "targets": list(targets)} if targets else document
 
     def report(self, report: Report, client: str) -> Document:
-        """A report, to be created or to replace an earlier one."""
+        """A report, to be created."""
         return {
             "eventID": report.event_id,
             "clientName": client,
@@ -129,7 +129,7 @@ class Dialect301(Dialect):
         return document
 
     def report(self, report: Report, client: str) -> Document:
-        """A report, to be created or to replace an earlier one."""
+        """A report, to be created."""
         document = super().report(report, client)
         return {"objectType": "REPORT", "programID": report.program_id, **document}
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from pydantic import ValidationError
@@ -59,9 +60,17 @@ class Http(HttpTransport):
                 f"{url} gave no whole answer within {self._settings.timeout_s:g} s"
             ) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            refused = why_refused(error, self._vtn_host, self._settings.ca)
+            host = self._name_at(url) or urlsplit(url).hostname or ""
+            refused = why_refused(error, host, self._settings.ca)
             raise UnreachableError(f"{url}: {refused or reason_of(error)}") from error
         return await asyncio.to_thread(_parse, url, received) if received else None
+
+    def _name_at(self, url: str) -> str | None:
+        """The name that whoever is there must have, where it is not the URL's host: tokens may be somebody
+        else's to give.
+        """
+        at_vtn = urlsplit(url).hostname == urlsplit(self._settings.vtn_url).hostname
+        return (self._settings.vtn_host or None) if at_vtn else None
 
     async def _ask(
         self, method: str, url: str, query: Query, data: Any, headers: Mapping[str, str]
@@ -77,7 +86,7 @@ class Http(HttpTransport):
             allow_redirects=False,
             proxy=self._proxy,
             ssl=True if self._tls is None else self._tls.current(),
-            server_hostname=self._settings.vtn_host or None,
+            server_hostname=self._name_at(url),
         ) as response:
             self._witness(response.headers.get("Date"))
             if response.headers.get("Content-Encoding", "identity") != "identity":

@@ -111,7 +111,6 @@ class WirePayloadDescriptor(_Received):
 
     payload_type: str = Field("", validation_alias=_PAYLOAD_TYPE)
     units: str = ""
-    currency: str = ""
 
 
 class WireReportDescriptor(_Received):
@@ -126,7 +125,6 @@ class WireReportDescriptor(_Received):
     historical: bool = True
     frequency: _Count = -1
     repeat: Annotated[int, _whole_or(1)] = 1
-    report_intervals: str = Field("INTERVALS", validation_alias="reportIntervals")
     targets: Any = None
     """As sent: names, or values maps in 3.0.1."""
 
@@ -183,12 +181,6 @@ class WireResource(_Received):
 
     id: str = Field(min_length=1)
     name: str = Field("", validation_alias="resourceName")
-
-
-class WireReport(_Received):
-    """A report as the VTN confirms it."""
-
-    id: str = Field(min_length=1)
 
 
 class WireProblem(_Received):
