@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from agent.core.baseline import meter_before
 from agent.core.capacity import standing_obligations
-from agent.core.event import BY_POLICY, Ending, EventRecord, Key
+from agent.core.event import BY_POLICY, Ending, EventRecord, Key, SignalKind
 from agent.core.ledger import Entry, Instant
 from agent.core.lifecycle import Phase, phase_of, phase_once_over
 from agent.core.policy import Policy
@@ -63,6 +63,8 @@ class Agenda:
     """Records whose baseline was frozen in this cycle, to be kept."""
     called_off: bool
     """Whether the operator has just called something off, and power may return without delay."""
+    still: str
+    """Why nothing may rise now; empty when it may."""
 
 
 def agenda_of(
@@ -88,6 +90,7 @@ def agenda_of(
         frozen=tuple(replace(inputs.records[r.key], baseline=r.baseline) for r in frozen),
         called_off=inputs.stopped_at is not None
         or any(_called_off(record, belongs[k], at, policy) for k, record in records.items()),
+        still=_still(records, belongs, at),
     )
 
 
@@ -204,6 +207,14 @@ def _freeze(
         if baseline is not None:
             frozen.append(replace(record, baseline=baseline))
     return frozen
+
+
+def _still(records: Mapping[Key, EventRecord], belongs: Mapping[Key, Program], at: datetime) -> str:
+    for key, record in records.items():
+        for_real = belongs[key].shed_on_test or not record.event.test
+        if for_real and any(record.values_at(SignalKind.BLACK_START, at)):
+            return f"black start, event {record.event.event_id}: not cleared yet"
+    return ""
 
 
 def _called_off(record: EventRecord, program: Program, at: datetime, policy: Policy) -> bool:

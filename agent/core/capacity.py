@@ -12,12 +12,11 @@ Such a limit has no ramp: it holds from its first second to its last. It has no 
 to rebound from.
 """
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agent.core.event import EventRecord, Interval, Key, Opt, SignalKind
+from agent.core.event import EventRecord, Key, Opt, Signal, SignalKind
 from agent.core.program import DropTo, Program, describe_ask, program_of
 from agent.core.timeline import Obligation, Segment, Source, SourceKind
 
@@ -31,35 +30,25 @@ class _Line:
     """One signal of one standing event."""
 
     record: EventRecord
-    kind: SignalKind
-    intervals: tuple[Interval, ...]
+    signal: Signal
 
     def value_at(self, at: datetime) -> float | None:
         """Its value in force, W."""
-        if self.record.ended_at is not None and at >= self.record.ended_at:
-            return None
-        asked = at - self.record.start_shift
-        position = self._position(asked)
-        if position < 0:
-            return None
-        interval = self.intervals[position]
-        return interval.value if interval.end is None or asked < interval.end else None
+        return self.record.value_of(self.signal, at)
 
     def edges(self, since: datetime, until: datetime) -> Iterator[datetime]:
         """Where its value may change after `since`, as far as the first such instant past `until`."""
         shift, ended_at = self.record.start_shift, self.record.ended_at
         if ended_at is not None:
             yield ended_at
-        for place in range(max(0, self._position(since - shift)), len(self.intervals)):
-            interval = self.intervals[place]
+        intervals = self.signal.intervals
+        for place in range(max(0, self.signal.place_at(since - shift)), len(intervals)):
+            interval = intervals[place]
             yield interval.start + shift
             if interval.end is not None:
                 yield interval.end + shift
             if interval.start + shift > until:
                 return
-
-    def _position(self, at: datetime) -> int:
-        return bisect_right(self.intervals, at, key=lambda interval: interval.start) - 1
 
     @property
     def rank(self) -> float:
@@ -85,14 +74,16 @@ class Connection:
         if subscription is None:
             return limit
         subscribed_w, record = subscription
-        reserved = (line.value_at(at) for line in self.lines if line.kind is SignalKind.RESERVATION)
+        reserved = (
+            line.value_at(at) for line in self.lines if line.signal.kind is SignalKind.RESERVATION
+        )
         return subscribed_w + sum(value for value in reserved if value is not None), record
 
     def _lowest(self, kind: SignalKind, at: datetime) -> tuple[float, EventRecord] | None:
         """The lowest that any program asks for, each by its most urgent event."""
         by_program: dict[str, tuple[float, float, EventRecord]] = {}
         for line in self.lines:
-            if line.kind is not kind or (value := line.value_at(at)) is None:
+            if line.signal.kind is not kind or (value := line.value_at(at)) is None:
                 continue
             program = line.record.event.program
             known = by_program.get(program)
@@ -118,7 +109,7 @@ def connections_of(
     for record in records:
         if record.event.standing and record.opt.opt is Opt.IN:
             lines.setdefault(record.event.ven, []).extend(
-                _Line(record, signal.kind, signal.intervals) for signal in record.event.signals
+                _Line(record, signal) for signal in record.event.signals
             )
     return {ven: Connection(tuple(of_ven), ven in void) for ven, of_ven in lines.items()}
 

@@ -90,7 +90,13 @@ def _plan(
         return replace(memory, plan=NO_PLAN, governor=idle(memory.governor, now.boot_s)), NO_PLAN
     power_w = estimate.site_power(inputs.snapshot, memory.estimates)
     governor, ceiling = govern(
-        memory.governor, asked, power_w, policy, now.boot_s, free=agenda.called_off
+        memory.governor,
+        asked,
+        power_w,
+        policy,
+        now.boot_s,
+        free=agenda.called_off,
+        still=agenda.still,
     )
     still_held = _still_held(timeline, inputs)
     if memory.meter_lost_at_s is not None and still_held:

@@ -4,6 +4,8 @@ These types are what both OpenADR generations are translated into. Powers are wa
 UTC, priority ranks ascend from the most urgent.
 """
 
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -72,6 +74,18 @@ class Signal:
     unit: str
     """Unit of the values after translation: `W`, `1` for factors and levels, or the wire's own."""
     intervals: tuple[Interval, ...]
+
+    def place_at(self, at: datetime) -> int:
+        """The place of the interval that began last by `at`; -1 before the first."""
+        return bisect_right(self.intervals, at, key=lambda interval: interval.start) - 1
+
+    def value_at(self, at: datetime) -> float | None:
+        """Its value at `at`; None between, before and after its intervals."""
+        place = self.place_at(at)
+        if place < 0:
+            return None
+        interval = self.intervals[place]
+        return interval.value if interval.end is None or at < interval.end else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +239,20 @@ class EventRecord:
         """When its own time is over, whatever became of it; None: until cancelled."""
         duration = self.event.duration
         return None if duration is None else self.starts_at + duration
+
+    def value_of(self, signal: Signal, at: datetime) -> float | None:
+        """The value of one of its signals that is in force at `at`, with the start drawn for it."""
+        if self.ended_at is not None and at >= self.ended_at:
+            return None
+        return signal.value_at(at - self.start_shift)
+
+    def values_at(self, kind: SignalKind, at: datetime) -> Iterator[float]:
+        """The values in force at `at` of its signals of one kind, as far as the site takes part."""
+        for signal in self.event.signals:
+            if signal.kind is kind and self.opt.opt is Opt.IN:
+                value = self.value_of(signal, at)
+                if value is not None:
+                    yield value
 
     def is_past(self, at: datetime) -> bool:
         """Whether its own time is over at `at`."""

@@ -46,16 +46,15 @@ def govern(
     at_s: float,
     *,
     free: bool = False,
+    still: str = "",
 ) -> tuple[Governor, Ceiling]:
     """Let a ceiling through, bounded.
 
     `power_w` is the site's import now, where a fall starts from when that is lower than the last
     limit. `free`: the operator called the event off, which neither dwell nor turns may delay.
+    `still`: why nothing may rise at all; empty when it may.
     """
-    wanted_w = max(ceiling.limit_w, policy.min_import_w)
-    note = ""
-    if wanted_w > ceiling.limit_w:
-        note = f"no message can push the site below {policy.min_import_w / 1000:.4g} kW"
+    wanted_w, note = _wanted(governor, ceiling, power_w, policy, still)
     dt_s = CYCLE_S if governor.at_s is None else max(0.0, at_s - governor.at_s)
     falling_on = governor.fell_at_s == governor.at_s
     last_w = governor.limit_w
@@ -76,11 +75,26 @@ def govern(
         if limit_w > wanted_w:
             note = f"falls by no more than {policy.slew_down_w_per_s * 0.06:.4g} kW a minute"
     else:
-        held = _held_down(governor, wanted_w, policy, at_s)
+        held = (still if wanted_w > last_w else "") or _held_down(governor, wanted_w, policy, at_s)
         limit_w = last_w if held else min(wanted_w, last_w + _most_w(policy.slew_up_w_per_s, dt_s))
         note = held or note
     governor = _turned(governor, limit_w, at_s)
     return replace(governor, limit_w=limit_w, note=note), replace(ceiling, limit_w=limit_w)
+
+
+def _wanted(
+    governor: Governor, ceiling: Ceiling, power_w: float | None, policy: Policy, still: str
+) -> tuple[float, str]:
+    """The limit to come to, W, and why that is not the ceiling's. Where nothing may rise, and no limit of
+    before is known, it is no more than the power now.
+    """
+    limit_w = ceiling.limit_w
+    if still and governor.limit_w is None and power_w is not None and power_w < limit_w:
+        return max(power_w, policy.min_import_w), still
+    if limit_w < policy.min_import_w:
+        least_w = policy.min_import_w
+        return least_w, f"no message can push the site below {least_w / 1000:.4g} kW"
+    return limit_w, ""
 
 
 def idle(governor: Governor, at_s: float) -> Governor:

@@ -113,3 +113,20 @@ def test_whatever_is_asked_every_bound_holds(asked, slew, smallest, turns):
     assert all(limit_w >= smallest for limit_w in through)
     assert all(abs(after - before) <= slew + 1e-6 for before, after in pairwise(through))
     assert len(governor.turns_s) <= turns
+
+
+def test_while_nothing_may_rise_a_limit_only_falls():
+    governor, through = Governor(), []
+    for number, limit_w in enumerate((30_000, 50_000, 20_000, 25_000)):
+        asked = Ceiling(float(limit_w), SOURCE)
+        governor, ceiling = govern(governor, asked, 40_000.0, POLICY, float(number), still="why")
+        through.append((ceiling.limit_w, governor.note))
+    assert through == [(30_000, ""), (30_000, "why"), (20_000, ""), (20_000, "why")]
+
+
+def test_nothing_rises_above_the_power_now_but_to_the_least_that_no_message_undercuts():
+    for least_w, limit_w in ((0.0, 10_000), (15_000.0, 15_000)):
+        policy = replace(POLICY, min_import_w=least_w)
+        asked = Ceiling(50_000.0, SOURCE)
+        _, ceiling = govern(Governor(), asked, 10_000.0, policy, 0.0, still="why")
+        assert ceiling.limit_w == limit_w

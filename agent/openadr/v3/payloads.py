@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agent.core.event import Baseline, EventRecord, Opt, SignalKind
+from agent.core.event import Baseline, EventRecord, SignalKind
 from agent.core.outlook import Outlook
 from agent.core.sample import LEAST_COVERED, SPACING, Sample
 from agent.core.site import MeterQuality
@@ -107,16 +107,7 @@ def forecast(
 
 def level_of(records: Iterable[EventRecord], at: datetime) -> int:
     """The highest SIMPLE level that the site took part in at `at`; 0 is normal."""
-    levels = [
-        interval.value
-        for record in records
-        if record.opt.opt is Opt.IN and (record.ended_at is None or at < record.ended_at)
-        for signal in record.event.signals
-        if signal.kind is SignalKind.LEVEL
-        for interval in signal.intervals
-        if interval.start <= at - record.start_shift
-        and (interval.end is None or at - record.start_shift < interval.end)
-    ]
+    levels = (level for record in records for level in record.values_at(SignalKind.LEVEL, at))
     return int(max(levels, default=0))
 
 
