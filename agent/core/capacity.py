@@ -1,7 +1,8 @@
 """What a site lives under: the import limits of its connection, resolved to one at an instant. Pure.
 
 Of one VEN's standing events, a limit counts wherever there is one, and else the subscription with what
-is reserved on top of it (OpenADR 3 User Guide 8.10). So when the limits a VTN announced are exhausted,
+its program reserves on top of it (OpenADR 3 User Guide 8.10). So when the limits a VTN announced are
+exhausted,
 because it is lost or has no more to say, the subscription is what is left; and after a power outage it
 counts alone until the VTN has listed its limits again. Where there is no subscription to go back to,
 the limit stays: nothing is let go because something is not known. Of one program's limits in
@@ -12,8 +13,9 @@ Such a limit has no ramp: it holds from its first second to its last. It has no 
 to rebound from.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent.core.event import EventRecord, Key, Opt, Signal, SignalKind
@@ -51,6 +53,16 @@ class _Line:
                 return
 
     @property
+    def begins(self) -> datetime:
+        """Before then it has no value."""
+        return self.signal.intervals[0].start + self.record.start_shift
+
+    def is_over(self, at: datetime) -> bool:
+        """Whether it has no value at `at` and after it."""
+        end = self.signal.intervals[-1].end
+        return end is not None and end + self.record.start_shift <= at
+
+    @property
     def rank(self) -> float:
         """Of two, the lower is the more urgent."""
         priority = self.record.event.priority
@@ -67,36 +79,57 @@ class Connection:
 
     def limit_at(self, at: datetime) -> tuple[float, EventRecord] | None:
         """The limit in force, W, and the event it comes from; None when there is none."""
-        limit = self._lowest(SignalKind.LIMIT, at)
-        if limit is not None and not self.limits_void:
-            return limit
-        subscription = self._lowest(SignalKind.SUBSCRIPTION, at)
-        if subscription is None:
-            return limit
-        subscribed_w, record = subscription
-        reserved = (
-            line.value_at(at) for line in self.lines if line.signal.kind is SignalKind.RESERVATION
-        )
-        return subscribed_w + sum(value for value in reserved if value is not None), record
+        limits = self._of_programs(SignalKind.LIMIT, at)
+        if not limits or self.limits_void:
+            subscribed = self._of_programs(SignalKind.SUBSCRIPTION, at)
+            allowed = [
+                (w + self._reserved_w(program, at), r) for program, (w, r) in subscribed.items()
+            ]
+            if allowed:
+                return min(allowed, key=_power)
+        return min(limits.values(), key=_power, default=None)
 
-    def _lowest(self, kind: SignalKind, at: datetime) -> tuple[float, EventRecord] | None:
-        """The lowest that any program asks for, each by its most urgent event."""
-        by_program: dict[str, tuple[float, float, EventRecord]] = {}
+    def _of_programs(
+        self, kind: SignalKind, at: datetime
+    ) -> Mapping[str, tuple[float, EventRecord]]:
+        """What each program asks for, W, by its most urgent event."""
+        found: dict[str, tuple[float, float, EventRecord]] = {}
         for line in self.lines:
             if line.signal.kind is not kind or (value := line.value_at(at)) is None:
                 continue
             program = line.record.event.program
-            known = by_program.get(program)
+            known = found.get(program)
             if known is None or (line.rank, value) < known[:2]:
-                by_program[program] = (line.rank, value, line.record)
-        found = [(value, record) for _, value, record in by_program.values()]
-        return min(found, key=lambda one: one[0], default=None)
+                found[program] = (line.rank, value, line.record)
+        return {program: (value, record) for program, (_, value, record) in found.items()}
+
+    def _reserved_w(self, program: str, at: datetime) -> float:
+        """What is reserved on top of a program's subscription, W."""
+        return sum(
+            line.value_at(at) or 0.0
+            for line in self.lines
+            if line.signal.kind is SignalKind.RESERVATION and line.record.event.program == program
+        )
+
+    def through(self, instants: Iterable[datetime]) -> Iterator["Connection"]:
+        """At each of some instants, in order: what of it counts then. Of thousands of events few do at once."""
+        coming = deque(sorted(self.lines, key=lambda line: line.begins))
+        there: list[_Line] = []
+        for at in instants:
+            while coming and coming[0].begins <= at:
+                there.append(coming.popleft())
+            there = [line for line in there if not line.is_over(at)]
+            yield replace(self, lines=tuple(there))
 
     def changes(self, at: datetime, until: datetime) -> Sequence[datetime]:
         """The instants after `at` at which the limit may change, as far as the first past `until`."""
         edges = {edge for line in self.lines for edge in line.edges(at, until) if edge > at}
         near = sorted(edge for edge in edges if edge <= until)
         return [*near, *sorted(edges - set(near))[:1]]
+
+
+def _power(one: tuple[float, EventRecord]) -> float:
+    return one[0]
 
 
 def connections_of(
@@ -109,7 +142,7 @@ def connections_of(
     for record in records:
         if record.event.standing and record.opt.opt is Opt.IN:
             lines.setdefault(record.event.ven, []).extend(
-                _Line(record, signal) for signal in record.event.signals
+                _Line(record, signal) for signal in record.event.signals if signal.intervals
             )
     return {ven: Connection(tuple(of_ven), ven in void) for ven, of_ven in lines.items()}
 
@@ -129,8 +162,8 @@ def standing_obligations(
         edges = [at, *connection.changes(at, at + ahead)]
         # The last edge begins what is not known yet, where it lies beyond that.
         ends = edges[1:] if edges[-1] > at + ahead else [*edges[1:], None]
-        for start, end in zip(edges, ends, strict=False):
-            limit = connection.limit_at(start)
+        for start, end, then in zip(edges, ends, connection.through(edges), strict=False):
+            limit = then.limit_at(start)
             if limit is not None:
                 limit_w, record = limit
                 segments = found.setdefault(record.key, (record, []))[1]

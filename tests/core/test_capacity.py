@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.core.agenda import Inputs, agenda_of
 from agent.core.capacity import AHEAD, connections_of, standing_obligations
@@ -72,6 +74,15 @@ def test_what_is_reserved_comes_on_top_of_the_subscription_only():
     assert limits(reserved, seconds=(0,)) == [None], "of nothing there is no more"
     limited = standing(LIMIT, (600, 3_000))
     assert limits(subscribed, reserved, limited, seconds=(0,)) == [3_000]
+
+
+def test_what_one_program_reserves_loosens_no_subscription_of_another():
+    one = standing(SUBSCRIPTION, (0, 5_000), event_id="one", program="connection")
+    other = standing(SUBSCRIPTION, (0, 5_500), event_id="other")
+    reserved = standing(RESERVATION, (0, 800))
+    assert limits(one, other, reserved, seconds=(0,)) == [5_000]
+    assert limits(one, reserved, seconds=(0,)) == [5_000]
+    assert limits(other, reserved, seconds=(0,)) == [6_300]
 
 
 def test_the_most_urgent_limit_counts_and_of_equally_urgent_ones_the_lowest():
@@ -223,3 +234,30 @@ def test_limits_that_do_not_count_are_a_problem_while_there_are_any():
     assert problems(subscribed, past) == []
     [text] = problems(subscribed, standing(LIMIT, (600, 9_000)))
     assert "the import limits of VEN ven give way to its subscription" in text
+
+
+PIECES = st.lists(st.tuples(st.integers(1, 500), st.integers(1, 9)), min_size=1, max_size=4)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((LIMIT, SUBSCRIPTION, RESERVATION)),
+            PIECES,
+            st.integers(-600, 600),
+            st.sampled_from((None, 0, 1)),
+            st.sampled_from(("one", "other")),
+            st.sampled_from((None, 300)),
+        ),
+        max_size=6,
+    )
+)
+def test_what_is_laid_out_ahead_is_what_is_looked_up(drawn):
+    records = [
+        replace(
+            standing(kind, *pieces, start=start, event_id=str(n), priority=rank, program=program),
+            ended_at=None if ends is None else at(ends),
+        )
+        for n, (kind, pieces, start, rank, program, ends) in enumerate(drawn)
+    ]
+    limits(*records, seconds=range(0, 2600, 50))
