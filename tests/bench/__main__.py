@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 
-NAMES = ("planner", "limits", "listing", "poll", "response", "notice", "idle", "phoenix")
+NAMES = ("planner", "limits", "listing", "poll", "response", "notice", "idle", "freeze", "phoenix")
 
 Figure = dict[str, object]
 
