@@ -273,6 +273,55 @@ def test_a_running_loop_keeps_the_start_of_its_event():
     assert intervals[0].start < later < intervals[-1].start
 
 
+def test_a_loop_is_worked_out_as_far_back_as_its_start_may_be_drawn():
+    later = NOW + timedelta(days=1)
+    short = {"start": NOON, "duration": "PT10M", "randomizeStart": "PT2H"}
+    found = translation(1, intervalPeriod=short, duration="P9999Y", now=later).event
+    assert found.signals[0].value_at(later - timedelta(hours=2)) == 1
+
+
+@pytest.mark.parametrize("past_s", [0, 50_000, 400_000])
+def test_of_very_many_setpoints_the_next_are_worked_out_and_more_before_they_run_out(past_s):
+    now = NOW + timedelta(seconds=past_s)
+    fast = {"start": NOON, "duration": "P5D", "randomizeStart": "PT30S"}
+    values = [8000 + n % 50 for n in range(40_000)]
+    found = translation(values, name="DISPATCH_SETPOINT", intervalPeriod=fast, now=now)
+    signal = found.event.signals[0]
+    assert len(signal.intervals) <= MANY
+    assert (found.renew_at is None) == (past_s == 400_000)
+    assert (found.event.starts_at, found.event.duration) == (NOW, timedelta(days=5))
+    until = NOW + timedelta(days=5) if found.renew_at is None else found.renew_at
+    for at in (now, now - timedelta(seconds=30 if past_s else 0), until - timedelta(seconds=1)):
+        place = (at - NOW) // timedelta(seconds=10.8)
+        assert signal.value_at(at) == (8000 + place % 50) * 1000
+
+
+def test_of_very_many_setpoints_that_in_force_stays_in_force_however_long_ago_it_began():
+    now = NOW + timedelta(days=4)
+    intervals = [
+        {"id": n, "intervalPeriod": period, "payloads": [{"type": "SIMPLE", "values": values}]}
+        for n, (period, values) in enumerate(
+            [
+                ({"start": NOON, "duration": "P9999Y"}, [2]),
+                ({"start": NOON, "duration": "P5D"}, [1] * 30_000),
+            ]
+        )
+    ]
+    signals = translation(intervals=intervals, now=now).event.signals
+    assert sorted(signal.value_at(now) for signal in signals) == [1, 2]
+
+
+def test_limits_that_come_with_a_dispatch_are_worked_out_as_that_is():
+    year = {"start": "2027-01-01T00:00:00Z", "duration": "P365D"}
+    payloads = [
+        {"type": "IMPORT_CAPACITY_LIMIT", "values": [8000] * 105_120},
+        {"type": "SIMPLE", "values": [1]},
+    ]
+    found = translation(intervalPeriod=year, intervals=[{"id": 0, "payloads": payloads}])
+    assert [len(signal.intervals) for signal in found.event.signals] == [MANY, 1]
+    assert found.renew_at > NOW
+
+
 def test_a_year_of_limits_is_worked_out_whole():
     values = [8000 + n % 50 for n in range(105_120)]
     year = {"start": "2027-01-01T00:00:00Z", "duration": "P365D"}

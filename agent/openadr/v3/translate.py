@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from agent.core.event import Event, Interval, Signal, SignalKind
+from agent.core.event import SILENT, STANDING, Event, Interval, Signal, SignalKind
 from agent.openadr.v3.course import Course, CourseError, Piece, anchor_of, course_of
 from agent.openadr.v3.wire import (
     RejectedObject,
@@ -34,13 +34,16 @@ from agent.openadr.v3.wire import (
 )
 
 AHEAD = timedelta(days=35)
-"""How far ahead an event that loops, or is of very many pieces, is worked out."""
+"""How far ahead an event that loops is worked out."""
 RENEWAL = timedelta(days=1)
-"""After how long it is worked out again, the latest."""
+SOON = timedelta(seconds=10)
+"""After how long it is worked out again, the latest and the soonest."""
 MOST_VALUES = 250_000
 """Values of one event: a year of two-minute intervals."""
 MANY = 10_000
-"""Pieces of a dispatch signal from which on only those within `AHEAD` are worked out."""
+"""Values of one payload type that are worked out at most where they are acted on, one after the other. Of
+standing limits, which are looked up, and of what is not acted on there may be a year.
+"""
 MOST_LANES = 20
 """Intervals of one payload type that may be in force together."""
 MOST_COMMENT = 500
@@ -87,10 +90,6 @@ _POWERS = frozenset(
 )
 _TEXTS = frozenset({SignalKind.EMERGENCY, SignalKind.BLACK_START})
 _LOOSE = frozenset({SignalKind.OTHER, SignalKind.INFORMATION})
-_WORKED_OUT_WHOLE = frozenset(
-    {SignalKind.LIMIT, SignalKind.SUBSCRIPTION, SignalKind.RESERVATION, SignalKind.PRICE, *_LOOSE}
-)
-"""What costs nothing to have a year of: looked up, or not acted on."""
 MAX_POWER = 1e9
 """No site is dispatched with so many kilowatts: a larger figure is a fault of scale."""
 _IS_NUMBER: tuple[Callable[[float], bool], str] = (math.isfinite, "a number")
@@ -187,14 +186,29 @@ def _signals(
             if values is None:
                 values = found[payload.type] = _Values(payload.type, units.get(payload.type, ""))
             values.add(piece, payload)
+    ordered = [(values, values.in_order()) for values in found.values()]
+    acted_on = {values.kind for values, _ in ordered} - SILENT
+    if acted_on <= STANDING:
+        acted_on = set()
     signals: list[Signal] = []
-    for values in found.values():
-        timed = values.in_order()
-        if values.kind not in _WORKED_OUT_WHOLE and len(timed) > MANY:
-            until = max(now, course.starts_at) + AHEAD
-            timed, renew_at = [i for i in timed if i.start < until], renew_at or now + RENEWAL
-        signals += (Signal(values.kind, values.name, values.unit, lane) for lane in _lanes(timed))
+    for values, timed in ordered:
+        coming, half_over_at = timed, None
+        if values.kind in acted_on:
+            coming, half_over_at = _coming(timed, now - course.window)
+        if half_over_at is not None:
+            renew_at = min(renew_at or now + RENEWAL, max(now + SOON, half_over_at))
+        signals += (Signal(values.kind, values.name, values.unit, lane) for lane in _lanes(coming))
     return tuple(signals), renew_at
+
+
+def _coming(timed: list[Interval], since: datetime) -> tuple[list[Interval], datetime | None]:
+    """Of very many, those that are not over, as far as they are worked out; and, where there are more,
+    when half of them are.
+    """
+    if len(timed) <= MANY:
+        return timed, None
+    coming = [one for one in timed if one.end is None or one.end > since]
+    return coming[:MANY], coming[MANY // 2].start if len(coming) > MANY else None
 
 
 def _pieces(course: Course, now: datetime) -> tuple[tuple[Piece, ...], datetime | None]:
@@ -203,7 +217,8 @@ def _pieces(course: Course, now: datetime) -> tuple[tuple[Piece, ...], datetime 
         return course.whole(), None
     turns = max(2, min(AHEAD // course.loop + 1, MANY // len(course.pieces)))
     ahead = min(AHEAD, turns * course.loop)
-    pieces = tuple(course.looped(now - course.loop, max(now, course.starts_at) + ahead))
+    since = now - course.loop - course.window
+    pieces = tuple(course.looped(since, max(now, course.starts_at) + ahead))
     return pieces, now + min(RENEWAL, ahead / 2)
 
 
