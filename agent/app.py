@@ -17,14 +17,8 @@ from datetime import datetime
 from functools import partial
 
 from agent.clock import Clock, SystemClock
-from agent.config import (
-    AnyVenSettings,
-    Config,
-    equipment_of,
-    others_contexts,
-    policy_of,
-    programs_of,
-)
+from agent.config import AnyVenSettings, Config
+from agent.configured import equipment_of, others_contexts, policy_of, programs_of
 from agent.control.actuator import Actuator
 from agent.control.console import Console
 from agent.control.controller import Controller

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.clock import SystemClock
-from agent.config import AnyVenSettings, Config, equipment_of, policy_of
+from agent.config import AnyVenSettings, Config
+from agent.configured import equipment_of, policy_of
 from agent.core.site import Health, MeterQuality, Snapshot
 from agent.enrolment.capacity import Capacity, capacity_of
 from agent.enrolment.check import check_connection

@@ -5,7 +5,8 @@ from ipaddress import ip_address
 from itertools import pairwise
 from urllib.parse import urlsplit
 
-from agent.config import Config, ProgramTable, WorkloadTable, may_come
+from agent.config import Config, ProgramTable, WorkloadTable
+from agent.configured import may_come
 from agent.core.program import Ask, DropBy, DropByShare, DropTo
 from agent.core.site import WorkloadClass
 from agent.openadr.v20a.settings import Ven20aSettings

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agent import units
-from agent.config import Config, load, others_contexts, parse, policy_of, programs_of
+from agent.config import Config, load, parse
+from agent.configured import others_contexts, policy_of, programs_of
 from agent.core.program import DropBy, DropByShare, DropTo
 from agent.errors import ConfigError
 from agent.openadr.v20a.settings import Ven20aSettings

@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from agent.config import Config, equipment_of, load, parse, policy_of, programs_of
+from agent.config import Config, load, parse
+from agent.configured import equipment_of, policy_of, programs_of
 from agent.core.ledger import Lever
 from agent.core.picture import Picture
 from agent.demo import event_file

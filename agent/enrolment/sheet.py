@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent.config import Config, may_come, policy_of, programs_of
+from agent.config import Config
+from agent.configured import may_come, policy_of, programs_of
 from agent.core.policy import TIER_SLOWDOWN, least_notice_s
 from agent.core.program import describe_ask
 from agent.enrolment.capacity import Capacity

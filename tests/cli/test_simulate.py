@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent import cli
-from agent.config import parse, programs_of
+from agent.config import parse
+from agent.configured import programs_of
 from agent.core.program import DropBy, Percent, Program
 from agent.demo import event_file
 from agent.demo.site import MARKET_CONTEXT

@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
-from agent.config import Config, parse, policy_of, programs_of
+from agent.config import Config, parse
+from agent.configured import policy_of, programs_of
 from agent.core.agenda import Agenda, Inputs, agenda_of
 from agent.core.event import Event, EventRecord
 from agent.core.intake import receive
