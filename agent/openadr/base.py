@@ -52,6 +52,3 @@ class Ven(Protocol):
 
     def tell(self, record: EventRecord) -> None:
         """The site changed its mind on an event: let the VTN know, now or as soon as it is back."""
-
-
-__all__ = ["Link", "Ven"]

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from agent.clock import Clock
 from agent.core.event import EventRecord
+from agent.core.link import Link
 from agent.errors import NotRegisteredError, UnreachableError, WireError
-from agent.openadr.base import Link
 from agent.openadr.pace import LONGEST_S, Alarm, Backoff
 from agent.openadr.settings import VenSettings
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper

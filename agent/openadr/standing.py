@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Literal
 
 from agent.clock import Clock
-from agent.core.link import Departure
+from agent.core.link import Departure, Link
 from agent.errors import StoreError
-from agent.openadr.base import Link, Surroundings
+from agent.openadr.base import Surroundings
 from agent.openadr.settings import VenSettings
 from agent.store.registrations import Registration
 

@@ -8,11 +8,10 @@ import pytest
 from aiohttp import web
 
 from agent.errors import ConfigError, UnreachableError, WireError
-from agent.openadr.http import BusyError
+from agent.openadr.http import BusyError, StatusError
 from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.dialect import Report, ReportInterval
-from agent.openadr.v3.http import StatusError
 from agent.openadr.v3.settings import Ven3Settings
 from tests.clock import NOON, FakeClock
 from tests.openadr.pki import Authority

@@ -718,6 +718,45 @@ async def test_a_report_that_the_vtn_will_not_have_holds_up_no_other(rig, vtn):
     assert [r["resources"][0]["intervals"][0]["id"] for r in vtn.objects["reports"].values()] == [1]
 
 
+async def test_a_report_that_the_vtn_fails_at_holds_up_no_other_and_is_tried_again(rig, vtn):
+    for event_id in ("ev-1", "ev-2"):
+        simple(vtn, 0, 0, event_id=event_id, duration="PT1M", reportDescriptors=[WANTED])
+
+    async def fail_at_first(request):
+        asked = await request.json()
+        failed = asked["eventID"] == "ev-1"
+        return web.json_response(problem("oh no"), status=500) if failed else None
+
+    vtn.replies["reports"] = fail_at_first
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(30, 5)
+        await leave(rig, Opt.OUT)
+        assert operating_states(vtn)
+        await rig.pass_time(95, 5)
+        assert [r["eventID"] for r in vtn.objects["reports"].values()] == ["ev-2", "ev-2"]
+        assert "oh no" in rig.ven.link().trouble
+        assert rig.ven.link().reports_waiting == 2
+        del vtn.replies["reports"]
+        await rig.turn()
+        assert [r["eventID"] for r in vtn.objects["reports"].values()][2:] == ["ev-1", "ev-1"]
+        assert not rig.ven.link().trouble
+
+
+async def test_a_vtn_that_fails_at_all_reports_is_not_asked_for_each(rig, vtn):
+    for n in range(20):
+        simple(vtn, 0, event_id=f"ev-{n}", duration="PT1M", reportDescriptors=[WANTED])
+
+    async def fail(request):
+        return web.json_response(problem("oh no"), status=500)
+
+    vtn.replies["reports"] = fail
+    async with rig:
+        await rig.turn()
+        await rig.turn(70)
+        assert 1 <= len(vtn.bodies("reports")) <= 9
+
+
 async def test_an_event_that_only_asks_for_reports_is_none_to_take_part_in(rig, vtn):
     wanted = {"payloadType": "DEMAND", "startInterval": 0, "numIntervals": 1, "repeat": -1}
     empty = {} if vtn.version == "3.1.0" else {"intervals": []}

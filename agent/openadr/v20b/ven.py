@@ -14,8 +14,9 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import NoReturn
 
+from agent.core.link import Link
 from agent.errors import NotRegisteredError, WireError
-from agent.openadr.base import Link, Surroundings
+from agent.openadr.base import Surroundings
 from agent.openadr.http import Transport
 from agent.openadr.pace import Backoff
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper

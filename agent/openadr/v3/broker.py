@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
+from agent.openadr.http import StatusError
 from agent.openadr.pace import LONGEST_S, Backoff
 from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.client import Client
-from agent.openadr.v3.http import StatusError
 from agent.openadr.v3.notices import Notices
 from agent.openadr.v3.session import Access, BrokerError, access_to, listening
 from agent.openadr.v3.settings import Ven3Settings

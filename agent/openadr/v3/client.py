@@ -11,9 +11,10 @@ from pydantic import BaseModel
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
+from agent.openadr.http import StatusError
 from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.dialect import Report, dialect_of
-from agent.openadr.v3.http import Http, Query, StatusError
+from agent.openadr.v3.http import Http, Query
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.tokens import Tokens
 from agent.openadr.v3.wire import (

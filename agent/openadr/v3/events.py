@@ -18,11 +18,14 @@ from typing import Any
 from agent.core.event import Ending, Event, EventRecord, Key
 from agent.core.intake import Intake, receive
 from agent.errors import UnreachableError, quote
+from agent.openadr.base import Surroundings
 from agent.openadr.events import CHANGES, EventTaker
 from agent.openadr.http import StatusError
+from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.bulk import uncollected
 from agent.openadr.v3.course import CourseError, read_time
 from agent.openadr.v3.schedule import Grid, grid_of
+from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.translate import Translation, Translator
 from agent.openadr.v3.wire import (
     RejectedObject,
@@ -75,9 +78,10 @@ class Seen:
 class ListReceiver(EventTaker):
     """Takes in what a VTN of OpenADR 3 lists, for one VEN."""
 
-    zero_is_endless = False
-    """3.0.1's durations of zero, see `course`."""
-    _seen: Mapping[str, Seen] = {}
+    def __init__(self, settings: Ven3Settings, around: Surroundings, link: LinkKeeper) -> None:
+        super().__init__(settings, around, link)
+        self._zero_is_endless = settings.version == "3.0.1"
+        self._seen: Mapping[str, Seen] = {}
 
     @property
     def asks(self) -> Iterator[ReportAsk]:
@@ -105,7 +109,7 @@ class ListReceiver(EventTaker):
         """
         now = self._clock.now()
         translator = Translator(
-            self._settings.name, {p.id: p for p in programs}, self.zero_is_endless
+            self._settings.name, {p.id: p for p in programs}, self._zero_is_endless
         )
         seen = await asyncio.to_thread(self._look_at, events, translator, now)
         missing = self._unlisted(seen, now)
@@ -189,7 +193,7 @@ class ListReceiver(EventTaker):
             return None
         listed = asked if isinstance(asked, list) else [asked]
         wanted, unreadable = read_objects(WireReportDescriptor, listed, "report descriptor")
-        grid = grid_of(wire, now, zero_is_endless=self.zero_is_endless)
+        grid = grid_of(wire, now, zero_is_endless=self._zero_is_endless)
         return ReportAsk(wire.id, wire.program_id, grid, wanted, unreadable)
 
     def _say_rejected(self, seen: Mapping[str, Seen]) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
-from agent.openadr.http import HttpTransport, StatusError, open_session, reason_of
+from agent.openadr.http import HttpTransport, open_session, reason_of
 from agent.openadr.standing import LinkKeeper
 from agent.openadr.tls import why_refused
 from agent.openadr.v3.bulk import uncollected
@@ -127,6 +127,3 @@ def _problem_in(received: bytes) -> str:
     # A stranger's words: nothing that a terminal obeys, and no novel.
     text = "".join(filter(str.isprintable, ": ".join(said)))[:MOST_WORDS]
     return f": {text}" if text else ""
-
-
-__all__ = ["Http", "Query", "StatusError"]

@@ -19,11 +19,11 @@ from agent.core.event import SILENT, EventRecord, Opt
 from agent.core.outlook import Outlook
 from agent.core.program import Program, program_for
 from agent.errors import quote
+from agent.openadr.http import BusyError, StatusError
 from agent.openadr.standing import RegistrationKeeper
 from agent.openadr.v3.client import Client
 from agent.openadr.v3.dialect import Report, ReportInterval
 from agent.openadr.v3.events import ListReceiver, ReportAsk
-from agent.openadr.v3.http import StatusError
 from agent.openadr.v3.payloads import (
     Reading,
     forecast,
@@ -48,6 +48,8 @@ MOST_AT_ONCE = 20
 """Reports sent for one request in one round."""
 CHUNK = timedelta(hours=1)
 """Samples that are read at a time."""
+MOST_FAILURES = 2
+"""Reports that the VTN may fail at before the others wait, too."""
 MOST_NAMED = 200
 """Kinds of reports that are named as not made."""
 STALE = timedelta(minutes=1)
@@ -69,6 +71,25 @@ class _Job:
         """The next report; None where there is none any more."""
         since = self.request.sent_through
         return None if self.schedule is None else next(self.schedule.due_after(since), None)
+
+
+class _Failures:
+    """What the VTN fails at in one round: a report that it cannot take holds up no other, many do."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, StatusError] = {}
+        """By event or request: its reports wait."""
+
+    def note(self, whose: str, error: StatusError) -> None:
+        """Raises `error` where there is no use in going on."""
+        if isinstance(error, BusyError) or error.status < 500 or len(self.of) == MOST_FAILURES:
+            raise error
+        self.of[whose] = error
+
+    def tell(self) -> None:
+        """Raises one of them, if there are any."""
+        for error in self.of.values():
+            raise error
 
 
 class EventReporter:
@@ -105,8 +126,16 @@ class EventReporter:
         dues = [job.next_due() for job in self._jobs(self._clock.now())]
         return min((due.at + SETTLE for due in dues if due is not None), default=None)
 
-    async def send_due(self) -> None:
-        """Send every report that is due, oldest first. Raises `WireError` where one must be tried again."""
+    async def send_open(self) -> None:
+        """Say where the site opts out of what it is asked, and where it came back; send every report that is
+        due, oldest first. Raises `WireError` where something must be tried again.
+        """
+        failures = _Failures()
+        await self._tell_opts(failures)
+        await self._send_due(failures)
+        failures.tell()
+
+    async def _send_due(self, failures: "_Failures") -> None:
         now = self._clock.now()
         self._say_unserved()
         jobs = tuple(self._jobs(now))
@@ -117,20 +146,29 @@ class EventReporter:
         ready.sort(key=lambda one: one[0].at)
         self.waiting = len(ready)
         for due, job in ready:
-            await self._send(await asyncio.to_thread(self._make, job, due))
+            if job.request.request_id in failures.of:
+                continue
+            try:
+                await self._send(await asyncio.to_thread(self._make, job, due))
+            except StatusError as error:
+                failures.note(job.request.request_id, error)
+                continue
             served = replace(job.request, sent_through=due.at)
             await self._registration.update(partial(Registration.with_request, request=served))
             self.waiting -= 1
 
-    async def tell_opts(self) -> None:
-        """Say where the site opts out of what it is asked, and where it came back. Raises `WireError`."""
+    async def _tell_opts(self, failures: "_Failures") -> None:
         held = self._registration.current
         told = {} if held is None else {answer.event_id: answer.opt for answer in held.answers}
         for event_id, record in self._events.answerable().items():
             opt = record.opt.opt
             if opt is told.get(event_id, Opt.IN) or not self._counts(record):
                 continue
-            await self._send(self._opt_report(record))
+            try:
+                await self._send(self._opt_report(record))
+            except StatusError as error:
+                failures.note(event_id, error)
+                continue
             answer = Answer(event_id, record.event.revision, opt)
             await self._registration.update(partial(self._with_answer, answer=answer))
 

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 from agent.clock import Clock
 from agent.errors import UnreachableError, WireError
+from agent.openadr.http import StatusError
 from agent.openadr.pace import Alarm, Backoff
 from agent.openadr.standing import LinkKeeper, RegistrationKeeper
 from agent.openadr.v3.client import Client
-from agent.openadr.v3.http import StatusError
 from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v3.webhook import Webhook
 from agent.openadr.v3.wire import WireSubscription

@@ -65,7 +65,6 @@ class Ven3(RoundVen):
         self._settings = settings
         self._client = Client(settings, clock, link)
         self._events = ListReceiver(settings, around, link)
-        self._events.zero_is_endless = settings.version == "3.0.1"
         self._reporter = EventReporter(
             settings,
             self._client,
@@ -148,8 +147,7 @@ class Ven3(RoundVen):
         await self._subscriber.end()
 
     async def _settle(self) -> None:
-        await self._reporter.tell_opts()
-        await self._reporter.send_due()
+        await self._reporter.send_open()
 
     async def _retry_store(self) -> None:
         await self._events.retry_store()
