@@ -733,7 +733,7 @@ async def test_a_report_that_the_vtn_fails_at_holds_up_no_other_and_is_tried_aga
         await rig.pass_time(30, 5)
         await leave(rig, Opt.OUT)
         assert operating_states(vtn)
-        await rig.pass_time(95, 5)
+        await rig.pass_time(105, 5)
         assert [r["eventID"] for r in vtn.objects["reports"].values()] == ["ev-2", "ev-2"]
         assert "oh no" in rig.ven.link().trouble
         assert rig.ven.link().reports_waiting == 2
