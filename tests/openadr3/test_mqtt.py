@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core.link import Departure
 from agent.openadr.iso8601 import format_time
 from agent.openadr.v3 import session
 from agent.openadr.v3.broker import ASK_AGAIN_S
@@ -385,6 +386,22 @@ async def test_a_broker_that_never_answers_is_let_go(rig, vtn, monkeypatch):
         async with rig:
             await until(lambda: "MQTT" in rig.ven.link().trouble)
             await until(lambda: not broker.open)
+
+
+async def test_who_leaves_listens_no_longer_and_who_returns_does_again(rig, vtn):
+    async with FalseBroker(CONNACK, SUBACK) as broker:
+        vtn.mqtt = broker.binding
+        async with rig:
+            await until(lambda: broker.open)
+            rig.departure = Departure(rig.clock.now(), "kim", "moving out")
+            rig.ven.wake()
+            await until(lambda: not broker.open)
+            asked = len(vtn.asked)
+            await passes(rig, 2 * ASK_AGAIN_S)
+            assert (len(vtn.asked), broker.open) == (asked, 0)
+            rig.departure = None
+            rig.ven.wake()
+            await until(lambda: broker.open)
 
 
 async def test_a_session_ends_with_the_ven(rig, vtn, broker):

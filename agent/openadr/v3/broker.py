@@ -67,10 +67,15 @@ class BrokerListener:
             self._changed.set()
         self._placed.set()
 
+    def leave(self) -> None:
+        """We left: there is nothing to listen for until programs are placed again."""
+        self._placed.clear()
+        self._changed.set()
+
     async def run(self) -> NoReturn:
         """Listen until cancelled."""
-        await self._placed.wait()
         while True:
+            await self._placed.wait()
             await self._clock.sleep(await self._attempt())
 
     async def _attempt(self) -> float:

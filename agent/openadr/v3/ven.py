@@ -144,6 +144,7 @@ class Ven3(RoundVen):
         self._subscriber.place(ours)
 
     async def _take_leave(self) -> None:
+        self._broker.leave()
         await self._subscriber.end()
 
     async def _settle(self) -> None:
