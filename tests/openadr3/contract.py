@@ -30,9 +30,11 @@ class Contract:
         self._document = _document(file)
 
     def request_faults(
-        self, method: str, path: str, query: Sequence[tuple[str, str]], form: bool, body: Any
+        self, method: str, path: str, query: Sequence[tuple[str, str]], media: str, body: Any
     ) -> Iterator[str]:
-        """What is wrong with a request, `path` from the base URL on: `events/7`."""
+        """What is wrong with a request, `path` from the base URL on: `events/7`. `media` is what its body is
+        said to be.
+        """
         operation, item = self._operation(method, path)
         if operation is None:
             yield f"{method} {path} is no operation of {self.version}"
@@ -48,7 +50,6 @@ class Contract:
                 schema, _typed(schema, [v for n, v in query if n == name]), name
             )
         content = operation.get("requestBody", {}).get("content", {})
-        media = "application/x-www-form-urlencoded" if form else "application/json"
         if body is None:
             if content:
                 yield f"{method} {path} without a body"
@@ -71,12 +72,19 @@ class Contract:
         if schema is not None:
             yield from self._faults(schema, body, "answer")
 
+    def operation(self, method: str, path: str) -> str:
+        """What a request is, by the document: `GET /events/{eventID}`; empty where it is none of it."""
+        found = (
+            f"{method} {template}"
+            for template, item in self._document["paths"].items()
+            if _fits(template, path) and method.lower() in item
+        )
+        return next(found, "")
+
     def _operation(self, method: str, path: str) -> tuple[Any, Any]:
-        for template, item in self._document["paths"].items():
-            pattern = re.sub(r"\{[^}]+\}", "[^/]+", template.strip("/"))
-            if re.fullmatch(pattern, path.strip("/")) and method.lower() in item:
-                return item[method.lower()], item
-        return None, {}
+        named, _, template = self.operation(method, path).partition(" ")
+        item = self._document["paths"].get(template, {})
+        return item.get(named.lower()), item
 
     def _resolved(self, node: Any) -> Any:
         while "$ref" in node:
@@ -89,6 +97,11 @@ class Contract:
         whole = {"allOf": [schema], "components": self._document["components"]}
         for error in Draft4Validator(whole, format_checker=_FORMATS).iter_errors(value):
             yield f"{where}: {error.json_path}: {error.message[:300]}"
+
+
+def _fits(template: str, path: str) -> bool:
+    pattern = re.sub(r"\{[^}]+\}", "[^/]+", template.strip("/"))
+    return re.fullmatch(pattern, path.strip("/")) is not None
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from datetime import UTC, datetime, timedelta
+from inspect import iscoroutinefunction
 
 import pytest
 from aiohttp import web
@@ -75,12 +76,14 @@ async def test_all_pages_are_read_whatever_the_servers_own_pages_are(vtn, tmp_pa
 
 
 async def test_a_server_that_knows_no_paging_is_no_endless_list(vtn, tmp_path):
+    listed = [{"id": "a"}, {"id": 2}, {"noid": 1}, {"id": ""}, {"id": "", "priority": 1}]
+
     async def all_of_them(request):
-        return web.json_response([{"id": "a"}, {"id": 2}, {"noid": 1}])
+        return web.json_response(listed)
 
     vtn.replies["events"] = all_of_them
     async with Bench(vtn, tmp_path) as client:
-        assert await client.events() == [{"id": "a"}, {"id": 2}, {"noid": 1}]
+        assert await client.events() == listed
 
 
 @pytest.mark.parametrize("trouble", [500, 404, "cut", "object", "half"])
@@ -238,6 +241,88 @@ async def test_a_report_taken_without_a_word_is_taken(vtn, tmp_path):
     vtn.replies["reports"] = silent
     async with Bench(vtn, tmp_path) as client:
         await client.send(Report("used", "p", "ev-1", "site", (), ()))
+
+
+async def test_a_report_of_megabytes_arrives(vtn, tmp_path):
+    long = "x" * 2_000_000
+    interval = ReportInterval(0, NOON, timedelta(minutes=15), (("OPERATING_STATE", long),))
+    report = Report("used", "p", "ev-1", "site", (), (interval,))
+    async with Bench(vtn, tmp_path) as client:
+        await client.send(report)
+    [stored] = vtn.objects["reports"].values()
+    assert stored["resources"][0]["intervals"][0]["payloads"][0]["values"] == [long]
+
+
+COMMON = (
+    "POST /auth/token",
+    "GET /programs",
+    "GET /events",
+    "GET /events/{eventID}",
+    "GET /vens",
+    "POST /vens",
+    "POST /reports",
+    "GET /subscriptions",
+    "POST /subscriptions",
+    "PUT /subscriptions/{subscriptionID}",
+    "DELETE /subscriptions/{subscriptionID}",
+)
+RESOURCES_301 = "/vens/{venID}/resources"
+REQUESTS = {
+    "3.0.1": {*COMMON, f"GET {RESOURCES_301}", f"POST {RESOURCES_301}"},
+    "3.1.0": {
+        *COMMON,
+        "GET /resources",
+        "POST /resources",
+        "GET /auth/server",
+        "GET /notifiers",
+        *(
+            f"GET /notifiers/mqtt/topics/{kind}"
+            for kind in (
+                "programs",
+                "programs/{programID}/events",
+                "vens/{venID}/events",
+                "vens/{venID}/programs",
+            )
+        ),
+    },
+}
+
+
+async def test_every_request_there_is_keeps_to_the_document(guarded, tmp_path):
+    """That it does is seen to wherever a test's VTN closes; this sees that none is left out."""
+    guarded.event("ev-1", intervals=[])
+    guarded.program()
+    interval = ReportInterval(0, NOON, timedelta(minutes=5), (("USAGE", 12.5),))
+    report = Report("used", "p", "ev-1", "site", (("USAGE", "DIRECT_READ", "KWH"),), (interval,))
+    client = Bench(guarded, tmp_path, targets=("north",), scope="read_targets")
+    asked = []
+    async with client as ours:
+
+        async def ask(method, *arguments):
+            asked.append(method.__name__)
+            return await method(*arguments)
+
+        await ask(ours.programs)
+        await ask(ours.events)
+        await ask(ours.event, "ev-1")
+        await ask(ours.enrol_resource, await ask(ours.enrol_ven))
+        await ask(ours.send, report)
+        await ask(ours.subscriptions)
+        url = "https://localhost:9443/grid"
+        made = await ask(ours.subscribe, "p", url, "token", None)
+        await ask(ours.subscribe, "p", url, "token", made)
+        await ask(ours.unsubscribe, made)
+        await ask(ours.token)
+        if guarded.version == "3.1.0":
+            await ask(ours.unsubscribe, await ask(ours.subscribe, "", url, "token", None))
+            await ask(ours.mqtt)
+            for path in ("programs", "programs/p/events", "vens/v1/events", "vens/v1/programs"):
+                await ask(ours.topics, path)
+    every = {n for n, m in vars(Client).items() if iscoroutinefunction(m) and not n.startswith("_")}
+    unasked = {"3.0.1": {"mqtt", "topics"}, "3.1.0": set()}[guarded.version]
+    assert set(asked) == every - {"close"} - unasked
+    made = {guarded.contract.operation(a.method, a.path) for a in guarded.asked}
+    assert made == REQUESTS[guarded.version]
 
 
 async def test_targets_are_asked_for_as_the_version_has_it(vtn, tmp_path):

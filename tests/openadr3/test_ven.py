@@ -225,6 +225,25 @@ async def test_those_of_which_a_vtn_says_nothing_hold_up_no_others_for_good(rig,
         assert rig.record("doubtful").ended_by is None
 
 
+async def test_another_event_than_was_asked_for_says_nothing_of_either(rig, vtn, caplog):
+    simple(vtn, 2)
+    other = simple(vtn, 3, event_id="ev-2")
+    vtn.gone("ev-2")
+    async with rig:
+        await rig.rested()
+        vtn.gone("ev-1")
+
+        async def mistaken(request):
+            return web.json_response(other)
+
+        vtn.replies["events/*"] = mistaken
+        for _ in range(2):
+            await rig.turn()
+        assert rig.record().ended_by is None
+        assert [record.event.event_id for record in rig.book.records.values()] == ["ev-1"]
+    assert caplog.text.count("event 'ev-1': what the VTN answers") == 1
+
+
 async def test_a_page_that_fails_cancels_nothing(rig, vtn):
     for n in range(60):
         simple(vtn, 1, event_id=f"ev-{n}")

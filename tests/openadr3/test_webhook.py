@@ -229,6 +229,8 @@ async def test_a_subscription_that_the_vtn_lost_is_made_anew(rig, vtn):
         await subscribed(rig, vtn)
         vtn.objects["subscriptions"].clear()
         await comes(rig, CHECK_S, lambda: subscriptions(vtn))
+        made = [s["id"] for s in subscriptions(vtn)]
+        await until(lambda: list(rig.registration.subscriptions) == made)
 
 
 @NEWEST

@@ -85,14 +85,14 @@ class ScriptedVtn3:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         path = request.path.removeprefix(BASE).strip("/")
-        form = request.content_type == "application/x-www-form-urlencoded"
-        body = await self._body(request, form)
+        media = request.content_type
+        body = await self._body(request, form=media == "application/x-www-form-urlencoded")
         query = list(request.query.items())
         authorization = request.headers.get("Authorization", "")
         token = authorization.removeprefix("Bearer ") if authorization else None
         self.asked.append(Asked(request.method, path, query, body, token))
         self._news.set()
-        faults = self.contract.request_faults(request.method, path, query, form, body)
+        faults = self.contract.request_faults(request.method, path, query, media, body)
         self.faults += (f"asked: {fault}" for fault in faults)
         for prefix, reply in self.replies.items():
             if path == prefix or (prefix.endswith("*") and path.startswith(prefix[:-1])):
@@ -177,7 +177,7 @@ class ScriptedVtn3:
         self.objects[kind][object_id] = {**meta, **fields}
         return self.objects[kind][object_id]
 
-    async def _body(self, request: web.Request, form: bool) -> Any:
+    async def _body(self, request: web.Request, *, form: bool) -> Any:
         if form:
             return dict(await request.post())
         text = await request.text()

@@ -239,4 +239,5 @@ def _usable(answer: Any, model: type[Object], kind: str) -> Object:
 def _identity(document: Any) -> object:
     """What tells objects of a list apart: their id, or else all of what they say."""
     object_id = document.get("id") if isinstance(document, dict) else None
-    return str(object_id) if isinstance(object_id, str | int) else ("", repr(document))
+    named = isinstance(object_id, str | int) and str(object_id)
+    return named or ("", repr(document))

@@ -219,8 +219,11 @@ class ListReceiver(EventTaker):
                 break  # Each of the others might take as long.
             if document is None:
                 gone.append(event_id)
-            else:
+            elif _id_in(document) == event_id:
                 found.append(document)
+            else:
+                said = "what the VTN answers, asked for it by its id, is something else"
+                self._link.say_once(f"event {quote(event_id)}: {said}")
         return gone, found
 
     def _unlisted(self, seen: Mapping[str, Seen], now: datetime) -> list[Key]:

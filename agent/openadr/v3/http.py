@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +52,8 @@ class Http(HttpTransport):
         data: Any = form
         if body is not None:
             headers["Content-Type"] = "application/json"
-            data = json.dumps(body, allow_nan=False).encode()
+            # Not as bytes: a report of thousands of intervals is to be sent in portions.
+            data = BytesIO(json.dumps(body, allow_nan=False).encode())
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 received = await self._ask(method, url, query, data, headers)

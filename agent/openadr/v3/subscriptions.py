@@ -110,6 +110,7 @@ class Subscriber:
             await self._delete(self._known)
             return
         found = await self._ours(hook.url)
+        await self._remember({s.id for s in found})  # Others of ours went without us.
         for program_id in sorted(programs):
             known_id = next((s.id for s in found if s.program_id == program_id), None)
             if known_id is None or known_id not in self._told:
