@@ -43,7 +43,7 @@ lint: setup
 bench: setup
 	$(BIN)/python -m tests.bench
 
-# After a change of dependencies in pyproject.toml. Needs uv; records no addresses.
+# After a change of dependencies in pyproject.toml or .ci/prism. Needs uv and npm; records no registry's address.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements.txt
@@ -53,6 +53,7 @@ lock:
 		--no-header --no-annotate --quiet --output-file requirements-ci.txt
 	uv pip compile --group elaad --universal --python-version 3.12 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements-ci-elaad.txt
+	npm --prefix .ci/prism install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
