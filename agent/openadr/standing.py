@@ -16,7 +16,6 @@ from agent.store.registrations import Registration
 
 log = logging.getLogger(__name__)
 
-PROFILE = "OpenADR 2.0b"
 _REMEMBERED = 200
 _OWN = ("leaving", "registration store", "event store")
 """Sources of trouble that has nothing to do with belonging to a program."""
@@ -28,7 +27,7 @@ Use = Literal["TLS", "signing"]
 class LinkKeeper:
     """Keeps one VEN's `Link`, and logs once when its VTN goes and once when it is back."""
 
-    def __init__(self, ven: str, url: str, clock: Clock, profile: str = PROFILE) -> None:
+    def __init__(self, ven: str, url: str, clock: Clock, profile: str = "") -> None:
         self._clock = clock
         self._ven = ven
         self._link = Link(ven=ven, url=url, profile=profile)

@@ -85,3 +85,9 @@ def test_a_standing_limit_of_the_day_after_tomorrow_counts():
     found = outlook(limits, until_s=3 * DAY)
     assert found.mean_w(at(2.5 * DAY), at(2.5 * DAY + 3_600)) < 3_200
     assert found.mean_w(at(0), at(3_600)) > 3_200
+
+
+def test_no_more_is_left_with_all_shed_than_is_expected():
+    found = outlook(expected_w=1_500.0)
+    assert found.least_w == 1_500
+    assert found.shed_w(at(0), at(60)) == 0

@@ -52,6 +52,15 @@ async def test_only_another_boot_of_the_host_voids_the_limits(rig, vtn):
         assert not rig.ven.link().limits_void
 
 
+async def test_a_host_that_does_not_say_when_it_booted_voids_nothing(rig, vtn):
+    limited(vtn, "LIMIT", 22)
+    async with rig:
+        await rig.rested()
+        rig.clock.boot_id = ""
+        await rig.restart()
+        assert not rig.ven.link().limits_void
+
+
 async def test_limits_stay_void_until_the_whole_list_has_come(rig, vtn):
     limited(vtn, "LIMIT", 22)
     async with rig:

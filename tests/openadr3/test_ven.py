@@ -280,6 +280,36 @@ async def test_what_was_over_before_we_heard_of_it_is_not_taken_in(rig, vtn):
         assert set(rig.book.records) == {("ven", "now")}
 
 
+async def test_what_may_still_be_under_way_by_its_drawn_start_is_taken_in(rig, vtn):
+    for event_id, window in (("late", "PT10M"), ("over", "PT1M")):
+        lasts = period(-3900, randomizeStart=window)
+        payloads = [{"type": "SIMPLE", "values": [2]}]
+        vtn.event(event_id, intervalPeriod=lasts, intervals=[{"id": 0, "payloads": payloads}])
+    async with rig:
+        await rig.rested()
+        assert set(rig.book.records) == {("ven", "late")}
+
+
+async def test_nobody_is_asked_for_what_is_over(rig, vtn):
+    simple(vtn, 2, duration="PT1M")
+    async with rig:
+        await rig.rested()
+        vtn.gone("ev-1")
+        await rig.turn(120)
+        assert "events/ev-1" not in vtn.paths()
+        assert rig.record().ended_by is None
+
+
+async def test_a_slow_round_is_noted_for_the_rests_after_notifications(rig, vtn):
+    async def slow(request):
+        rig.clock.leap(3)
+
+    vtn.replies["programs"] = slow
+    async with rig:
+        await rig.rested()
+        assert rig.ven._notices.round_s >= 3
+
+
 async def test_a_random_start_is_drawn_once_to_either_side_and_kept(rig, vtn):
     fields = {"intervals": [{"id": 0, "payloads": [{"type": "SIMPLE", "values": [2]}]}]}
     vtn.event(intervalPeriod=period(3600, randomizeStart="PT10M"), **fields)
@@ -710,6 +740,28 @@ async def test_reports_of_an_outage_are_sent_after_it_and_none_twice(rig, vtn):
         report["resources"][0]["intervals"][0]["id"] for report in vtn.objects["reports"].values()
     ]
     assert starts == [0, 1, 2]
+
+
+async def test_of_what_was_due_before_our_samples_begin_nothing_is_reported(rig, vtn):
+    simple(vtn, 0, start_s=-36 * 86_400, duration="PT1M", reportDescriptors=[WANTED])
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(5, 5)
+    assert reported(vtn) == []
+
+
+async def test_a_report_that_had_come_through_is_not_sent_for_good(rig, vtn, caplog):
+    simple(vtn, 0, duration="PT1M", reportDescriptors=[WANTED])
+
+    async def known(request):
+        return web.json_response(problem("we have it"), status=409)
+
+    vtn.replies["reports"] = known
+    async with rig:
+        await rig.rested()
+        await rig.pass_time(75, 5)
+        assert len(vtn.bodies("reports")) == 1
+        assert "we have it" not in caplog.text
 
 
 async def test_of_what_was_due_before_we_heard_only_the_last_is_reported(rig, vtn):

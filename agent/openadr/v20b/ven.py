@@ -37,6 +37,7 @@ from agent.openadr.v20.messages import (
 )
 from agent.openadr.v20.pull import PullVen
 from agent.openadr.v20.vtn import is_answer
+from agent.openadr.v20.xml import PAYLOAD
 from agent.openadr.v20b import registration, writer
 from agent.openadr.v20b.opts import OptTeller
 from agent.openadr.v20b.reports import Reporter
@@ -76,7 +77,7 @@ class Ven20b(PullVen):
         `StoreError`.
         """
         clock, rng = around.clock, around.rng
-        link = LinkKeeper(settings.name, settings.vtn_url, clock)
+        link = LinkKeeper(settings.name, settings.vtn_url, clock, PAYLOAD.profile)
         standing = RegistrationKeeper(settings, around, link)
         vtn = connect(settings, clock, link, transport)
         events = EventReceiver(settings, around, link)
