@@ -31,7 +31,14 @@ def configured(tmp_path, **ven):
     [
         ("version", "3.2.0", "ven[0].version: must be '3.0.1' or '3.1.0'"),
         ("client_id", "c", "ven[0]: client_id and client_secret go together"),
-        ("proxy", "proxy:3128", "ven[0].proxy: must be like https://login.example.com/token"),
+        ("proxy", "proxy:3128", "ven[0].proxy: must be like http://proxy.example:3128"),
+        ("proxy", "http://proxy:x", "ven[0].proxy: must be like http://proxy.example:3128"),
+        ("token_url", "login", "ven[0].token_url: must be like https://login.example.com/token"),
+        (
+            "token_url",
+            "http://login.example/token",
+            "ven[0]: token_url must be https where vtn_url is: the secret goes there",
+        ),
         ("vtn_url", "vtn", "ven[0].vtn_url: must be like https://vtn.example.com/openadr3/3.1.0"),
         ("poll", 3.0, "ven[0].poll: unknown key; did you mean ven[0].poll_s?"),
         ("targets", [""], "ven[0].targets[0]: must not be empty"),

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from agent.fields import Address, is_loopback
 from agent.openadr.settings import Seconds, VenSettings
@@ -87,17 +94,29 @@ class Ven3Settings(VenSettings):
 
     @field_validator("token_url", "proxy")
     @classmethod
-    def _is_http(cls, url: str | None) -> str | None:
-        if url is not None:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("must be like https://login.example.com/token")
+    def _is_http(cls, url: str | None, about: ValidationInfo) -> str | None:
+        try:
+            parts = urlsplit(url or "http://none")
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is none
+            usable = False
+        if not usable:
+            tokens = about.field_name == "token_url"
+            example = "https://login.example.com/token" if tokens else "http://proxy.example:3128"
+            raise ValueError(f"must be like {example}")
         return url
 
     @model_validator(mode="after")
     def _has_both(self) -> Self:
         if (self.client_id is None) != (self.client_secret is None):
             raise ValueError("client_id and client_secret go together")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_its_secret(self) -> Self:
+        plain = urlsplit(self.token_url or "").scheme == "http"
+        if plain and urlsplit(self.vtn_url).scheme == "https":
+            raise ValueError("token_url must be https where vtn_url is: the secret goes there")
         return self
 
     @model_validator(mode="after")
