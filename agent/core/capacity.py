@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from agent.core.event import EventRecord, Key, Opt, Signal, SignalKind
 from agent.core.program import DropTo, Program, describe_ask, program_of
@@ -24,6 +25,8 @@ from agent.core.timeline import Obligation, Segment, Source, SourceKind
 
 AHEAD = timedelta(days=1)
 """How far ahead obligations are made of limits: a year of them is looked up, not laid out."""
+MOST_CHANGES = 2000
+"""Changes of limits that obligations are made of at a time: a day of minutes, and less of shorter ones."""
 _LEAST_URGENT = float("inf")
 
 
@@ -122,10 +125,15 @@ class Connection:
             yield replace(self, lines=tuple(there))
 
     def changes(self, at: datetime, until: datetime) -> Sequence[datetime]:
-        """The instants after `at` at which the limit may change, as far as the first past `until`."""
-        edges = {edge for line in self.lines for edge in line.edges(at, until) if edge > at}
+        """The instants after `at` at which the limit may change, as far as the first past `until`; of more
+        than `MOST_CHANGES`, so many.
+        """
+        edges: set[datetime] = set()
+        for line in self.lines:
+            ahead = (edge for edge in line.edges(at, until) if edge > at)
+            edges.update(islice(ahead, MOST_CHANGES))
         near = sorted(edge for edge in edges if edge <= until)
-        return [*near, *sorted(edges - set(near))[:1]]
+        return [*near, *sorted(edges - set(near))[:1]][:MOST_CHANGES]
 
 
 def _power(one: tuple[float, EventRecord]) -> float:
@@ -160,8 +168,9 @@ def standing_obligations(
     for connection in connections_of(records, void).values():
         found: dict[Key, tuple[EventRecord, list[Segment]]] = {}
         edges = [at, *connection.changes(at, at + ahead)]
-        # The last edge begins what is not known yet, where it lies beyond that.
-        ends = edges[1:] if edges[-1] > at + ahead else [*edges[1:], None]
+        # The last edge begins what is not laid out yet, where it lies beyond that.
+        more = edges[-1] > at + ahead or len(edges) > MOST_CHANGES
+        ends = edges[1:] if more else [*edges[1:], None]
         for start, end, then in zip(edges, ends, connection.through(edges), strict=False):
             limit = then.limit_at(start)
             if limit is not None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.agenda import Inputs, agenda_of
-from agent.core.capacity import AHEAD, connections_of, standing_obligations
+from agent.core.capacity import AHEAD, MOST_CHANGES, connections_of, standing_obligations
 from agent.core.decide import decide
 from agent.core.diagnosis import problems_of
 from agent.core.event import Interval, Opt, OptDecision, Signal, SignalKind
@@ -129,6 +129,15 @@ def test_obligations_reach_a_day_ahead_and_end_where_the_limit_next_changes():
     [obligation] = standing_obligations([schedule], (PROGRAM,), NOON)
     assert obligation.until() == at(day + 3600)
     assert obligation.limit_at(at(day)) == 5_024
+
+
+def test_of_limits_that_change_each_second_the_next_are_laid_out():
+    fast = standing(LIMIT, *[(1, 9_000 + n % 50) for n in range(90_000)])
+    for seconds in (0, 50_000, 89_000):
+        [obligation] = standing_obligations([fast], (PROGRAM,), at(seconds))
+        assert len(obligation.segments) <= MOST_CHANGES
+        for second in (seconds, seconds + 999):
+            assert obligation.limit_at(at(second)) == 9_000 + second % 50
 
 
 def test_an_endless_limit_is_open_ended():

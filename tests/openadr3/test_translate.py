@@ -318,7 +318,7 @@ def test_limits_that_come_with_a_dispatch_are_worked_out_as_that_is():
         {"type": "SIMPLE", "values": [1]},
     ]
     found = translation(intervalPeriod=year, intervals=[{"id": 0, "payloads": payloads}])
-    assert [len(signal.intervals) for signal in found.event.signals] == [MANY, 1]
+    assert [len(signal.intervals) for signal in found.event.signals] == [MANY // 2, 1]
     assert found.renew_at > NOW
 
 

@@ -41,7 +41,7 @@ SOON = timedelta(seconds=10)
 MOST_VALUES = 250_000
 """Values of one event: a year of two-minute intervals."""
 MANY = 10_000
-"""Values of one payload type that are worked out at most where they are acted on, one after the other. Of
+"""Values of an event that are worked out at most where they are acted on, one after the other. Of
 standing limits, which are looked up, and of what is not acted on there may be a year.
 """
 MOST_LANES = 20
@@ -182,9 +182,10 @@ def _signals(
     found: dict[str, _Values] = {}
     for piece in pieces:
         for payload in wire.intervals[piece.interval].payloads or ():
-            values = found.get(payload.type)
+            name = payload.type.upper()
+            values = found.get(name)
             if values is None:
-                values = found[payload.type] = _Values(payload.type, units.get(payload.type, ""))
+                values = found[name] = _Values(payload.type, units.get(payload.type, ""))
             values.add(piece, payload)
     ordered = [(values, values.in_order()) for values in found.values()]
     acted_on = {values.kind for values, _ in ordered} - SILENT
@@ -194,21 +195,24 @@ def _signals(
     for values, timed in ordered:
         coming, half_over_at = timed, None
         if values.kind in acted_on:
-            coming, half_over_at = _coming(timed, now - course.window)
+            most = MANY // sum(values.kind in acted_on for values, _ in ordered)
+            coming, half_over_at = _coming(timed, now - course.window, most)
         if half_over_at is not None:
             renew_at = min(renew_at or now + RENEWAL, max(now + SOON, half_over_at))
         signals += (Signal(values.kind, values.name, values.unit, lane) for lane in _lanes(coming))
     return tuple(signals), renew_at
 
 
-def _coming(timed: list[Interval], since: datetime) -> tuple[list[Interval], datetime | None]:
+def _coming(
+    timed: list[Interval], since: datetime, most: int
+) -> tuple[list[Interval], datetime | None]:
     """Of very many, those that are not over, as far as they are worked out; and, where there are more,
     when half of them are.
     """
-    if len(timed) <= MANY:
+    if len(timed) <= most:
         return timed, None
     coming = [one for one in timed if one.end is None or one.end > since]
-    return coming[:MANY], coming[MANY // 2].start if len(coming) > MANY else None
+    return coming[:most], coming[most // 2].start if len(coming) > most else None
 
 
 def _pieces(course: Course, now: datetime) -> tuple[tuple[Piece, ...], datetime | None]:
