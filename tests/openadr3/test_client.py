@@ -1,6 +1,7 @@
 """The client against a scripted VTN of either version; every request is held against the document."""
 
 import asyncio
+import itertools
 import ssl
 from datetime import UTC, datetime, timedelta
 from inspect import iscoroutinefunction
@@ -73,6 +74,39 @@ async def test_all_pages_are_read_whatever_the_servers_own_pages_are(vtn, tmp_pa
         vtn.event(f"ev-{n}", intervals=[])
     async with Bench(vtn, tmp_path) as client:
         assert [e["id"] for e in await client.events()] == [f"ev-{n}" for n in range(55)]
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        (lambda n: "[" + ",".join(map(str, range(100_001))) + "]", "has no end"),
+        (lambda n: f'[{{"id": "{n}", "x": "{"x" * 9_000}"}}]', "more than 40000 bytes"),
+    ],
+)
+async def test_a_list_that_would_fill_the_memory_is_none(vtn, tmp_path, page, why):
+    asked = itertools.count()
+
+    async def more(request):
+        return web.Response(text=page(next(asked)), content_type="application/json")
+
+    vtn.replies["events"], vtn.sloppy = more, True
+    most = 10_000 if "bytes" in why else 1_000_000
+    async with Bench(vtn, tmp_path, max_bytes=most) as client:
+        with pytest.raises(WireError, match=why):
+            await client.events()
+    assert next(asked) < 10
+
+
+@pytest.mark.parametrize("title", ["no", "x" * 100_000])
+async def test_a_refusal_is_one_short_sentence(vtn, tmp_path, title):
+    async def refuse(request):
+        return web.json_response({"title": title, "detail": "d" * 1000}, status=400)
+
+    vtn.replies["events"], vtn.sloppy = refuse, True
+    async with Bench(vtn, tmp_path) as client:
+        with pytest.raises(StatusError) as refused:
+            await client.events()
+    assert len(str(refused.value)) < 400
 
 
 async def test_a_server_that_knows_no_paging_is_no_endless_list(vtn, tmp_path):

@@ -1,6 +1,7 @@
 """The VEN against a scripted VTN of either version: enrolment, events, opts and reports."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -408,6 +409,61 @@ async def test_a_fault_of_ours_with_one_event_costs_no_other(rig, vtn, monkeypat
         assert levels(rig) == [2]
         assert rig.ven.link().rejected == 1
         assert sum(record.exc_info is not None for record in caplog.records) == 1, "said once"
+
+
+@pytest.mark.parametrize("depth", [700, 960])
+@pytest.mark.parametrize("bad", ['{"id":"bad","x":%s}', '{"id":%s}', "%s"])
+async def test_an_event_nested_however_deeply_has_the_next_list_taken(rig, vtn, depth, bad, caplog):
+    vtn.sloppy = True
+    good = json.dumps(simple(vtn, 2))
+    listed = f"[{bad % ('[' * depth + ']' * depth)},{good}]"
+
+    async def deep(request):
+        text = listed if request.query["skip"] == "0" else "[]"
+        return web.Response(text=text, content_type="application/json")
+
+    vtn.replies["events"] = deep
+    async with rig:
+        await rig.rested()
+        said = len(caplog.records)
+        assert all(record.exc_info is None for record in caplog.records), "no fault of ours"
+        if depth < 950:
+            assert levels(rig) == [2]
+        await rig.turn()
+        assert len(caplog.records) == said, "named once"
+        del vtn.replies["events"]
+        await rig.turn()
+        assert levels(rig) == [2]
+
+
+async def test_halves_of_characters_are_neither_kept_nor_in_the_way(rig, vtn):
+    vtn.sloppy = True
+    simple(vtn, 2, eventName="half \ud800", programID="\udfff")
+    simple(vtn, 1, event_id="whole", eventName="\U0001f50c")
+    vtn.program("q", programName="\ud800")
+    async with rig:
+        await rig.rested()
+        assert levels(rig, "whole") == [1]
+        assert rig.record("whole").event.comment == "\U0001f50c"
+        assert rig.record().event.comment == "half ?"
+        assert rig.book.unsaved == 0
+
+
+@pytest.mark.parametrize("field", ["id", "programID", "type"])
+async def test_names_of_any_length_are_not_kept(rig, vtn, field, caplog):
+    vtn.sloppy = True
+    simple(vtn, 1)
+    long = "x" * 100_000
+    bad = simple(vtn, 1, event_id="bad")
+    if field == "type":
+        bad["intervals"][0]["payloads"][0]["type"] = long
+    else:
+        bad[field] = long
+    async with rig:
+        await rig.rested()
+        assert set(rig.book.records) == {("ven", "ev-1")}
+        assert rig.ven.link().rejected == 1
+        assert max(len(record.getMessage()) for record in caplog.records) < 400
 
 
 async def test_a_thousand_events_a_third_of_them_malformed(rig, vtn):

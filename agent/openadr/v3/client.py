@@ -31,6 +31,8 @@ from agent.openadr.v3.wire import (
 PAGE = 50
 """Objects asked for at a time: the most that the documents allow."""
 MOST_PAGES = 2_000
+MOST_LISTED = 4
+"""A list may be so many times as long as one answer: it is in memory as a whole."""
 _UNAUTHORISED = (401, 403)
 _CONFLICT = 409
 _GONE = (403, 404)
@@ -177,12 +179,18 @@ class Client:
         because the server's own pages are.
         """
         found: dict[object, Any] = {}
+        before = self._http.received_bytes
         for _ in range(MOST_PAGES):
             page = [*query, ("skip", str(len(found))), ("limit", str(PAGE))]
             answer = await self._ask("GET", path, query=page)
             if not isinstance(answer, list):
                 raise WireError(f"the VTN answered a request for {path} with no list")
             known = len(found)
+            if known + len(answer) > PAGE * MOST_PAGES:
+                break
+            if self._http.received_bytes - before > MOST_LISTED * self._settings.max_bytes:
+                said = f"more than {MOST_LISTED * self._settings.max_bytes} bytes"
+                raise WireError(f"the VTN's list of {path} is of {said}")
             for document in answer:
                 found[_identity(document)] = document
             if len(found) == known:
@@ -239,5 +247,9 @@ def _usable(answer: Any, model: type[Object], kind: str) -> Object:
 def _identity(document: Any) -> object:
     """What tells objects of a list apart: their id, or else all of what they say."""
     object_id = document.get("id") if isinstance(document, dict) else None
-    named = isinstance(object_id, str | int) and str(object_id)
-    return named or ("", repr(document))
+    if isinstance(object_id, str | int) and str(object_id):
+        return str(object_id)
+    try:
+        return "", repr(document)
+    except RecursionError:
+        return "", ""  # Nothing that is nested so deeply is of use, so one of them will do.

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 MOST_ASKED_FOR = 50
 """Missing events that the VTN is asked for by their id in one round; any of them, so that none waits for
 good behind others that the VTN says nothing of."""
+SPARE_DEPTH = 50
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -168,9 +169,17 @@ class ListReceiver(EventTaker):
     def _look_at_one(
         self, place: int, document: Any, translator: Translator, now: datetime
     ) -> tuple[str, Seen]:
-        text = json.dumps([document, str(translator.programs.get(_program_in(document)))])
-        digest = hashlib.blake2b(text.encode()).digest()
         event_id = _id_in(document)
+        try:
+            text = json.dumps(
+                _nested([document, str(translator.programs.get(_program_in(document)))])
+            )
+        except RecursionError:
+            why = "it is nested too deeply"
+            return event_id or f"#{place}", Seen(
+                b"", RejectedObject("event", event_id or f"#{place}", "", why)
+            )
+        digest = hashlib.blake2b(text.encode()).digest()
         if (known := self._seen.get(event_id)) is not None and known.is_good(digest, now):
             return event_id, known
         wire = read_object(WireEvent, document, "event", place)
@@ -306,7 +315,15 @@ def _stamp(wire: WireEvent) -> int:
 
 
 def _id_in(document: Any) -> str:
-    return str(document.get("id") or "") if isinstance(document, dict) else ""
+    object_id = document.get("id") if isinstance(document, dict) else None
+    return str(object_id or "") if isinstance(object_id, str | int) else ""
+
+
+def _nested(document: Any) -> Any:
+    """Deeper than it is: what can be written like this leaves room for whatever looks at it later."""
+    for _ in range(SPARE_DEPTH):
+        document = [document]
+    return document
 
 
 def _program_in(document: Any) -> str:

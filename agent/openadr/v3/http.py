@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -21,6 +22,9 @@ from agent.openadr.v3.wire import WireProblem
 
 Query = Sequence[tuple[str, str]]
 MOST_WORDS = 200
+MOST_REASON = 65_536
+"""Bytes of a refusal beyond which it gives no reason."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Http(HttpTransport):
@@ -30,6 +34,8 @@ class Http(HttpTransport):
         """Read the TLS files; raises `ConfigError` when they cannot be used. Connects to nothing."""
         super().__init__(settings, clock, link)
         self._proxy = settings.proxy
+        self.received_bytes = 0
+        """Of all answers so far."""
 
     async def ask(
         self,
@@ -95,6 +101,7 @@ class Http(HttpTransport):
                 response.close()
                 raise WireError(f"{url} answered compressed, which was not asked for")
             received = await self._read(url, response)
+            self.received_bytes += len(received)
             if not 200 <= response.status < 300:
                 refusal = self._refusal(f"{method} {url}", response)
                 refusal.args = (f"{refusal}{_problem_in(received)}",)
@@ -106,10 +113,19 @@ def _parse(url: str, received: bytes) -> Any:
     """Runs in a thread."""
     with uncollected():
         try:
-            return json.loads(received, parse_int=_whole)
+            return _read(received.decode("utf-8-sig", "replace"))
         except (ValueError, RecursionError) as error:
             said = " ".join(str(error).split())[:MOST_WORDS]
             raise WireError(f"{url} answered with what is no JSON: {said}") from None
+
+
+def _read(text: str) -> Any:
+    document = json.loads(text, parse_int=_whole)
+    if _SURROGATE.search(text) is None:
+        return document
+    # Halves of characters can neither be stored nor sent. They come as escapes only, and seldom alone.
+    whole = json.dumps(document, ensure_ascii=False).encode(errors="replace")
+    return json.loads(whole, parse_int=_whole)
 
 
 def _whole(digits: str) -> int | float:
@@ -119,6 +135,8 @@ def _whole(digits: str) -> int | float:
 
 def _problem_in(received: bytes) -> str:
     """What a refusal says of its reasons (RFC 7807, or RFC 6749 for tokens); empty when nothing usable."""
+    if len(received) > MOST_REASON:
+        return ""
     try:
         problem = WireProblem.model_validate_json(received)
     except ValidationError:

@@ -30,6 +30,9 @@ from agent.errors import quote
 
 MOST_WORDS = 200
 """Characters of a reason: what is quoted in it is a stranger's."""
+Name = Annotated[str, Field(max_length=1000)]
+"""An id, a name or a type; the documents allow 128 characters. What is kept and shown has to end somewhere."""
+Url = Annotated[str, Field(max_length=2000)]
 
 
 _LENIENT = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
@@ -59,7 +62,7 @@ class WirePeriod:
 class WirePayload:
     """A valuesMap: some values of one type. A single value outside of a list is one, too."""
 
-    type: str
+    type: Name
     values: Any = None
 
     @property
@@ -109,16 +112,16 @@ _PAYLOAD_TYPE = AliasChoices("payloadType", "payLoadType")
 class WirePayloadDescriptor(_Received):
     """What the values of one payload type are measured in."""
 
-    payload_type: str = Field("", validation_alias=_PAYLOAD_TYPE)
-    units: str = ""
+    payload_type: Name = Field("", validation_alias=_PAYLOAD_TYPE)
+    units: Name = ""
 
 
 class WireReportDescriptor(_Received):
     """A request for reports. Whole numbers that are none count as absent."""
 
-    payload_type: str = Field(min_length=1, validation_alias=_PAYLOAD_TYPE)
+    payload_type: Name = Field(min_length=1, validation_alias=_PAYLOAD_TYPE)
     reading_type: str = Field("", validation_alias="readingType")
-    units: str = ""
+    units: Name = ""
     aggregate: bool = False
     start_interval: _Count = Field(-1, validation_alias="startInterval")
     num_intervals: _Count = Field(-1, validation_alias="numIntervals")
@@ -143,8 +146,8 @@ class WireReportDescriptor(_Received):
 class WireEvent(_Received):
     """An event as sent."""
 
-    id: str = Field(min_length=1)
-    program_id: str = Field("", validation_alias="programID")
+    id: Name = Field(min_length=1)
+    program_id: Name = Field("", validation_alias="programID")
     name: str = Field("", validation_alias="eventName")
     created: str | None = Field(None, validation_alias="createdDateTime")
     modified: str | None = Field(None, validation_alias="modificationDateTime")
@@ -162,8 +165,8 @@ class WireEvent(_Received):
 class WireProgram(_Received):
     """A program as sent: its name, and what the payloads of its events are measured in."""
 
-    id: str = Field(min_length=1)
-    name: str = Field(min_length=1, validation_alias="programName")
+    id: Name = Field(min_length=1)
+    name: Name = Field(min_length=1, validation_alias="programName")
     payload_descriptors: tuple[WirePayloadDescriptor, ...] = Field(
         (), validation_alias="payloadDescriptors"
     )
@@ -172,14 +175,14 @@ class WireProgram(_Received):
 class WireVen(_Received):
     """A ven object as sent."""
 
-    id: str = Field(min_length=1)
-    name: str = Field("", validation_alias="venName")
+    id: Name = Field(min_length=1)
+    name: Name = Field("", validation_alias="venName")
 
 
 class WireResource(_Received):
     """A resource object as sent."""
 
-    id: str = Field(min_length=1)
+    id: Name = Field(min_length=1)
     name: str = Field("", validation_alias="resourceName")
 
 
@@ -201,9 +204,9 @@ class WireOperations(_Received):
 class WireSubscription(_Received):
     """A subscription as sent."""
 
-    id: str = Field(min_length=1)
+    id: Name = Field(min_length=1)
     client_name: str = Field("", validation_alias="clientName")
-    program_id: str = Field("", validation_alias="programID")
+    program_id: Name = Field("", validation_alias="programID")
     operations: tuple[WireOperations, ...] = Field((), validation_alias="objectOperations")
 
     @property
@@ -215,25 +218,26 @@ class WireSubscription(_Received):
 class WireToken(_Received):
     """The answer to a request for a token (RFC 6749 section 5.1)."""
 
-    access_token: str = Field(min_length=1)
+    access_token: str = Field(min_length=1, max_length=65_535)
+    """No longer than MQTT can carry."""
     expires_in: float | None = None
 
 
 class WireAuthServer(_Received):
     """Where tokens are to be had (3.1.0)."""
 
-    token_url: str = Field(min_length=1, validation_alias="tokenURL")
+    token_url: Url = Field(min_length=1, validation_alias="tokenURL")
 
 
 class WireMqtt(_Received):
     """How to reach a VTN's MQTT broker (3.1.0)."""
 
-    urls: tuple[str, ...] = Field(min_length=1, validation_alias="URIS")
+    urls: tuple[Url, ...] = Field(min_length=1, validation_alias="URIS")
     method: Annotated[str, BeforeValidator(_letters)] = Field(
         "", validation_alias=AliasPath("authentication", "method")
     )
     """As sent, without underscores, which openleadr-rs leaves out."""
-    username: str = Field("", validation_alias=AliasPath("authentication", "username"))
+    username: Name = Field("", validation_alias=AliasPath("authentication", "username"))
     ca: str = Field("", validation_alias=AliasPath("authentication", "caCert"))
     cert: str = Field("", validation_alias=AliasPath("authentication", "clientCert"))
     key: str = Field("", validation_alias=AliasPath("authentication", "clientKey"))
