@@ -1,9 +1,10 @@
-"""Log formats: text on a terminal, JSON lines elsewhere, priorities under journald."""
+"""Logs: text on a terminal, JSON lines elsewhere, priorities under journald; and never without end."""
 
 import json
 import logging
 import os
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,8 +25,58 @@ def set_up(log_format: Format, level: str) -> None:
     chosen = _detect() if log_format == "auto" else log_format
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[chosen]())
+    handler.addFilter(Restraint())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+
+
+class Restraint(logging.Filter):
+    """Lets each speaker, a VEN or else a logger, say a lot at once and little in the long run.
+
+    Each line may be worth saying, and yet others decide how many there are: a VTN that is lost and found
+    at every poll, or calls another event each time.
+    """
+
+    MOST = 2_000
+    """Lines at once."""
+    EVERY_S = 60.0
+    """One more for each so long."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spoken: dict[str, _Spoken] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is to be written; where some are not, the lines around them say so."""
+        speaker = _speaker_of(record)
+        spoken = self._spoken.setdefault(speaker, _Spoken(record.created))
+        passed_s = max(0.0, record.created - spoken.at)
+        spoken.lines = max(0.0, spoken.lines - passed_s / self.EVERY_S)
+        spoken.at = record.created
+        if spoken.lines > self.MOST - 1:
+            spoken.left_out += 1
+            return False
+        spoken.lines += 1
+        if spoken.left_out:
+            record.msg, record.args = f"{record.getMessage()} ({spoken.left_out} lines left out)", ()
+        elif spoken.lines > self.MOST - 1:
+            said = f"from here on only one line of {speaker} in {self.EVERY_S:g} s"
+            record.msg, record.args = f"{record.getMessage()} ({said})", ()
+        spoken.left_out = 0
+        return True
+
+
+@dataclass(slots=True)
+class _Spoken:
+    at: float
+    lines: float = 0.0
+    left_out: int = 0
+
+
+def _speaker_of(record: logging.LogRecord) -> str:
+    if isinstance(record.args, tuple) and record.args and str(record.msg).startswith("VEN %s"):
+        return f"VEN {record.args[0]}"
+    return record.name
 
 
 class TextFormatter(logging.Formatter):
