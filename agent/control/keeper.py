@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 KEEP_EVENTS = timedelta(days=35)
 """How long an event that is over is kept, for reports and disputes."""
+MOST_OVER = 10_000
+"""How many of one VEN's are: a new event each five minutes for all that time."""
+SETTLED = timedelta(hours=2)
+"""An event that ended so long ago has no hold on the site any more."""
 MOST_FIGURES = 1000
 """Of how many events the final figures may wait in memory for room; they can be worked out anew."""
 
@@ -180,6 +184,7 @@ class Keeper:
         """
         self._failed_reads.clear()
         old = self.events.older_than(now - KEEP_EVENTS)
+        old += tuple(set(self.events.surplus(MOST_OVER, now - SETTLED)) - set(old))
         if old:
             self.events.forget(old)
             self._figures.hold(dict.fromkeys(map(_performance_fact, old)))

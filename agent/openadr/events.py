@@ -17,6 +17,10 @@ from agent.openadr.standing import LinkKeeper
 
 log = logging.getLogger(__name__)
 
+MOST_AHEAD = 5_000
+MOST_KEPT = 20_000
+"""Events of one VEN that are not over, and all: the control cycle goes through them each second."""
+NO_ROOM = f"no more events are taken while {MOST_AHEAD} of them are not over, or {MOST_KEPT} are kept in all"
 CHANGES = (Verdict.NEW, Verdict.MODIFIED, Verdict.CANCELLED)
 """The verdicts by which something is to be stored and announced."""
 
@@ -46,6 +50,12 @@ class EventTaker:
             for key, record in tuple(self._book.records.items())
             if key[0] == self._settings.name and is_open(record, now)
         }
+
+    def _room(self, now: datetime) -> int:
+        """How many more events may be taken."""
+        ours = [r for key, r in self._book.records.items() if key[0] == self._settings.name]
+        ahead = sum(r.ended_by is not Ending.CANCELLED and not r.is_past(now) for r in ours)
+        return max(0, min(MOST_AHEAD - ahead, MOST_KEPT - len(ours)))
 
     async def retry_store(self) -> None:
         """Write what an earlier failure left in memory only."""

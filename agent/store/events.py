@@ -69,6 +69,17 @@ class EventBook:
             if (end := record.ended_at or record.ends_at) is not None and end < at
         )
 
+    def surplus(self, most: int, before: datetime) -> tuple[Key, ...]:
+        """Keys of events that ended before `before`, for forgetting: of each VEN all but the `most` that
+        ended last.
+        """
+        over: dict[str, list[tuple[datetime, Key]]] = {}
+        for key, record in self._records.items():
+            end = record.ended_at or record.ends_at
+            if end is not None and end < before:
+                over.setdefault(key[0], []).append((end, key))
+        return tuple(key for ended in over.values() for _, key in sorted(ended)[: -most or None])
+
     def _load(self) -> None:
         unreadable = []
         for row in self._database.query("SELECT ven, event_id, record FROM events"):

@@ -58,7 +58,10 @@ class Restraint(logging.Filter):
             return False
         spoken.lines += 1
         if spoken.left_out:
-            record.msg, record.args = f"{record.getMessage()} ({spoken.left_out} lines left out)", ()
+            record.msg, record.args = (
+                f"{record.getMessage()} ({spoken.left_out} lines left out)",
+                (),
+            )
         elif spoken.lines > self.MOST - 1:
             said = f"from here on only one line of {speaker} in {self.EVERY_S:g} s"
             record.msg, record.args = f"{record.getMessage()} ({said})", ()

@@ -31,6 +31,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ALIVE_FOR = timedelta(seconds=30)
 """A control loop that has completed no cycle for this long is not alive. As long as the service's
 watchdog waits, and longer than a driver that does not answer makes a cycle last."""
+MOST_CONNECTIONS = 128
+"""At a time: far fewer than there are file descriptors, which the rest of the agent needs."""
+HANDSHAKE_S = 10.0
 CHART_POINTS = 3600
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -72,6 +75,7 @@ class WebServer:
         self._shown = asyncio.Condition()
         self._closing = False
         self._runner: web.AppRunner | None = None
+        self._listener: asyncio.Server | None = None
         self._token, self._tls = read_token(settings), server_tls(settings)
         self._host, self._port = split_address(settings.listen)
 
@@ -102,23 +106,40 @@ class WebServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         try:
-            site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls)
-            await site.start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._welcome,
+                self._host,
+                self._port,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_S if self._tls else None,
+            )
         except OSError as error:
             await self._runner.cleanup()
             why = str(error) if isinstance(error, ssl.SSLError) else os.strerror(error.errno or 0)
             raise ConfigError(
                 f"web.listen: cannot listen on {self._settings.listen}: {why.lower()}"
             ) from error
-        self._port = self._runner.addresses[0][1]
+        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Close every connection."""
         self._closing = True
         async with self._shown:
             self._shown.notify_all()
+        if self._listener is not None:
+            self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def _welcome(self) -> asyncio.BaseProtocol:
+        """Let one more connection in; of too many those that are open longest have to go."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        visitors = self._runner.server.connections
+        for visitor in visitors[: max(0, len(visitors) - MOST_CONNECTIONS + 1)]:
+            if isinstance(visitor.transport, asyncio.Transport):
+                visitor.transport.abort()
+        return self._runner.server()
 
     async def show(self, view: View) -> None:
         """Make a view the one that is served, and push it to whoever watches."""
@@ -240,7 +261,9 @@ def _carries(request: web.Request, token: str) -> bool:
             return False
     elif scheme.lower() != "bearer":
         return False
-    return hmac.compare_digest(value.strip().encode(), token.encode())
+    # Headers may hold surrogates for what is no UTF-8.
+    said = value.strip().encode(errors="surrogateescape")
+    return hmac.compare_digest(said, token.encode())
 
 
 def _is_loopback_name(host: str) -> bool:

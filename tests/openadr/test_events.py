@@ -338,3 +338,33 @@ async def test_events_in_quick_succession_all_arrive(vtn, running_rig):
     await until(lambda: len(running_rig.book.records) == 20)
     assert all(r.ended_by is None for r in running_rig.book.records.values())
     assert running_rig.ven.link().rejected == 0
+
+
+@pytest.mark.parametrize("bound", ["MOST_AHEAD", "MOST_KEPT"])
+async def test_no_more_events_are_taken_than_a_site_can_think_of(
+    running_rig, vtn, monkeypatch, bound, caplog
+):
+    monkeypatch.setattr(f"agent.openadr.events.{bound}", 2)
+    events = [wire.event(f"ev-{n}") for n in range(4)]
+    answers = await delivered(vtn, running_rig, *events)
+    assert [answers[f"ev-{n}"][0] for n in range(4)] == [200, 200, 469, 469]
+    changed = await delivered(vtn, running_rig, wire.event("ev-0", 1), *events[1:])
+    assert changed["ev-0"][:2] == (200, "optIn"), "what is known changes all the same"
+    assert set(running_rig.book.records) == {("ven", "ev-0"), ("ven", "ev-1")}
+    assert sum("no more events" in record.getMessage() for record in caplog.records) == 1
+
+
+async def test_names_of_any_length_are_not_kept(running_rig, vtn, caplog):
+    long = "x" * 100_000
+    good = wire.event("good", comment=long)
+    bad = wire.event("bad", market=long), wire.event(long)
+    worse = wire.event("worse").replace("LOAD_DISPATCH", long)
+    answers = await delivered(vtn, running_rig, good, *bad, worse)
+    assert {event_id: code for event_id, (code, *_) in answers.items()} == {
+        "good": 200,
+        "bad": 454,
+        "worse": 454,
+    }
+    assert set(running_rig.book.records) == {("ven", "good")}
+    assert len(running_rig.record("good").event.comment) == 1000
+    assert max(len(record.getMessage()) for record in caplog.records) < 400

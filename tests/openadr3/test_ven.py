@@ -466,6 +466,24 @@ async def test_names_of_any_length_are_not_kept(rig, vtn, field, caplog):
         assert max(len(record.getMessage()) for record in caplog.records) < 400
 
 
+async def test_no_more_events_are_taken_than_a_site_can_think_of(rig, vtn, monkeypatch, caplog):
+    monkeypatch.setattr("agent.openadr.events.MOST_AHEAD", 3)
+    for n in range(5):
+        simple(vtn, 1, event_id=f"ev-{n}")
+    async with rig:
+        await rig.rested()
+        assert set(rig.book.records) == {("ven", f"ev-{n}") for n in range(3)}
+        said = len(caplog.records)
+        simple(vtn, 2, modified_s=60)
+        vtn.gone("ev-0")
+        await rig.turn()
+        assert rig.record("ev-0").ended_by is Ending.CANCELLED
+        assert levels(rig) == [2], "what is known changes all the same"
+        await rig.turn()
+        assert ("ven", "ev-3") in rig.book.records, "as soon as there is room"
+        assert len([r for r in caplog.records[said:] if "no more events" in r.getMessage()]) == 0
+
+
 async def test_a_thousand_events_a_third_of_them_malformed(rig, vtn):
     vtn.sloppy = True
     bad = [{"intervals": 3}, {"intervalPeriod": period(duration="soon")}, {"id": None}]

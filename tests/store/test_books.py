@@ -188,3 +188,14 @@ def test_facts_and_audit(tmp_path):
         audit.add(line)
     assert audit.last(2) == (lines[2], lines[1])
     database.close()
+
+
+def test_of_events_that_are_over_only_so_many_are_kept_of_each_ven(tmp_path):
+    database = open_state(tmp_path)
+    book = EventBook(database)
+    book.put(*(record(event((n, 2), event_id=f"ev-{n}")) for n in (30, 10, 20)))
+    book.put(record(event((10, 2), event_id="other", ven="b")))
+    assert book.surplus(1, at(11)) == ()
+    assert {key[1] for key in book.surplus(1, at(60))} == {"ev-10", "ev-20"}
+    assert {key[1] for key in book.surplus(2, at(60))} == {"ev-10"}
+    database.close()

@@ -28,7 +28,7 @@ from agent.errors import ConfigError
 from agent.fields import split_address
 from agent.web import assets
 from agent.web.credentials import server_tls
-from agent.web.server import ALIVE_FOR, CHART_POINTS, HEADERS
+from agent.web.server import ALIVE_FOR, CHART_POINTS, HEADERS, MOST_CONNECTIONS
 from agent.web.settings import WebSettings
 from tests import requirement
 from tests.core.build import NOON, at, event, record, s
@@ -643,3 +643,25 @@ async def test_a_port_in_use_is_one_short_sentence(site, tmp_path):
     with pytest.raises(ConfigError, match=f"cannot listen on {taken}: address already in use$"):
         async with serving(listen=taken):
             pass
+
+
+async def test_no_flood_of_connections_keeps_others_out_or_uses_up_file_descriptors(site, client):
+    host, port = URL(site.url).host, URL(site.url).port
+    idle = [await asyncio.open_connection(host, port) for _ in range(2 * MOST_CONNECTIONS)]
+    try:
+        assert await status(client, f"{site.url}static/main.js") == 200
+        ended = [await reader.read(1) for reader, _ in idle[:MOST_CONNECTIONS]]
+        assert ended == [b""] * MOST_CONNECTIONS, "those that were open longest"
+    finally:
+        for _, writer in idle:
+            writer.transport.abort()
+
+
+async def test_a_token_that_is_no_text_is_refused_like_any_other(token_file, caplog):
+    async with serving(samples(-60, 0), token_file=token_file) as guarded:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(guarded.url).port)
+        writer.write(b"GET / HTTP/1.0\r\nAuthorization: Bearer \xff\xfe\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert answer.startswith(b"HTTP/1.0 401")
+    assert not caplog.records

@@ -22,6 +22,7 @@ from agent.openadr.v20.xml import Element, child, children, local_name, text
 MAX_INTERVALS = 1500
 """Intervals one event may have: a day of minutes. Far more would only keep the control cycle busy."""
 
+MOST_COMMENT = 1000
 _UID = re.compile(r"[0-9]{1,10}")
 _FLOAT = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _STATUSES = ("none", "far", "near", "active", "completed", "cancelled", "canceled")
@@ -40,7 +41,7 @@ def read_event(element: Element) -> WireEvent | RejectedEvent:
         return _whole_event(event, descriptor, status, required)
     except FaultError as fault:
         return RejectedEvent(
-            event_id=event_id if event_id.strip() else "",
+            event_id=event_id if 0 < len(event_id.strip()) <= fields.MOST_TEXT else "",
             revision=int(revision) if fields.is_count(revision) else None,
             cancelled=status in ("cancelled", "canceled"),
             response_required=required,
@@ -54,6 +55,7 @@ def _whole_event(
 ) -> WireEvent:
     period = child(event, "eiActivePeriod", "properties")
     event_id = fields.required_text(descriptor, "eventID")
+    market_context = text(descriptor, "eiMarketContext", "marketContext") or ""
     if status not in _STATUSES:
         raise FaultError(
             Code.INVALID_DATA, f"eventStatus is {quote(status)}, which is no event status"
@@ -65,11 +67,11 @@ def _whole_event(
         event_id=event_id,
         revision=fields.count(descriptor, "modificationNumber"),
         priority=fields.count(descriptor, "priority", default=0),
-        market_context=(text(descriptor, "eiMarketContext", "marketContext") or "").strip(),
+        market_context=fields.short(market_context.strip(), "marketContext"),
         created_at=fields.time(descriptor, "createdDateTime"),
         cancelled=status in ("cancelled", "canceled"),
         test=_is_test(text(descriptor, "testEvent")),
-        comment=text(descriptor, "vtnComment") or "",
+        comment=(text(descriptor, "vtnComment") or "")[:MOST_COMMENT],
         starts_at=fields.required_time(period, "dtstart", "date-time"),
         duration=duration,
         start_after=fields.duration(period, "tolerance", "tolerate", "startafter") or timedelta(0),
@@ -95,8 +97,8 @@ def _signals(element: Element | None) -> tuple[WireSignal, ...]:
 
 
 def _signal(element: Element) -> WireSignal:
-    name = (text(element, "signalName") or "").strip()
-    kind = (text(element, "signalType") or "").strip()
+    name = fields.short((text(element, "signalName") or "").strip(), "signalName")
+    kind = fields.short((text(element, "signalType") or "").strip(), "signalType")
     where = f"signal {quote(name)} {quote(kind)}"
     item = next((node for node in element if child(node, "itemUnits") is not None), None)
     numbered = enumerate(_in_order(child(element, "intervals")), start=1)
@@ -104,7 +106,7 @@ def _signal(element: Element) -> WireSignal:
         name=name,
         type=kind,
         item="" if item is None else local_name(item),
-        unit=(text(item, "itemUnits") or "").strip(),
+        unit=fields.short((text(item, "itemUnits") or "").strip(), "itemUnits"),
         scale=(text(item, "siScaleCode") or "none").strip(),
         intervals=tuple(_interval(node, f"interval {n} of {where}") for n, node in numbered),
     )

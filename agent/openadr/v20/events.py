@@ -13,7 +13,7 @@ from agent.core.event import Ending, Event, EventRecord, Key, Opt
 from agent.core.intake import Intake, Verdict, missing_from, receive
 from agent.core.program import program_for
 from agent.errors import quote
-from agent.openadr.events import CHANGES, EventTaker, is_open
+from agent.openadr.events import CHANGES, NO_ROOM, EventTaker, is_open
 from agent.openadr.v20.messages import (
     Code,
     DistributeEvent,
@@ -44,6 +44,7 @@ class Reception:
 class EventReceiver(EventTaker):
     """Takes in what a VTN distributes, for one VEN."""
 
+    _room_left: int | None = None
     request_id = ""
     """Of the newest list, which names every event that is still on (2.0b rule 42)."""
 
@@ -53,6 +54,7 @@ class EventReceiver(EventTaker):
             return self._refuse_all(message, registration)
         self._link.clear("vtnID")
         self.request_id = message.request_id
+        self._room_left = None
         now = self._clock.now()
         overlay: dict[Key, EventRecord] = {}
         intakes: list[Intake] = []
@@ -141,6 +143,9 @@ class EventReceiver(EventTaker):
         except FaultError as fault:
             self._link.reject(fault.why)
             return None, _refusal(wire, fault.code, fault.why)
+        if known is None and not self._has_room(now):
+            self._link.reject(NO_ROOM)
+            return None, _refusal(wire, Code.OTHER, NO_ROOM)
         intake = receive(known, event, self._programs, self._policy(), now, self._rng.random())
         if intake.record is None:
             return intake, EventAnswer(event.event_id, event.revision, intake.opt)
@@ -152,6 +157,12 @@ class EventReceiver(EventTaker):
             refusal = EventAnswer(event.event_id, event.revision, opt, Code.OUT_OF_SEQUENCE, why)
             return intake, refusal
         return intake, answer
+
+    def _has_room(self, now: datetime) -> bool:
+        """Whether one more event of this message can be taken."""
+        left = self._room(now) if self._room_left is None else self._room_left
+        self._room_left = max(0, left - 1)
+        return left > 0
 
     def _event(
         self,

@@ -12,6 +12,7 @@ MAX_COUNT = 4_294_967_295
 """The schema's unsignedInt: an answer that repeats a larger number would be no valid message, and be lost
 with all others that go with it."""
 
+MOST_TEXT = 1000
 _COUNT = re.compile(r"[0-9]{1,10}")
 
 
@@ -25,7 +26,14 @@ def required_text(element: Element | None, name: str) -> str:
     found = text(element, name)
     if not found or not found.strip():
         raise FaultError(Code.INVALID_ID, f"it has no {name}")
-    return found
+    return short(found, name)
+
+
+def short(said: str, name: str) -> str:
+    """A text that is not too long to be kept and shown."""
+    if len(said) > MOST_TEXT:
+        raise FaultError(Code.INVALID_DATA, f"its {name} has more than {MOST_TEXT} characters")
+    return said
 
 
 def count(element: Element | None, name: str, default: int | None = None) -> int:

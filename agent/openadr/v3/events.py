@@ -19,7 +19,7 @@ from agent.core.event import Ending, Event, EventRecord, Key
 from agent.core.intake import Intake, receive
 from agent.errors import UnreachableError, quote
 from agent.openadr.base import Surroundings
-from agent.openadr.events import CHANGES, EventTaker
+from agent.openadr.events import CHANGES, NO_ROOM, EventTaker
 from agent.openadr.http import StatusError
 from agent.openadr.standing import LinkKeeper
 from agent.openadr.v3.bulk import uncollected
@@ -112,7 +112,7 @@ class ListReceiver(EventTaker):
         translator = Translator(
             self._settings.name, {p.id: p for p in programs}, self._zero_is_endless
         )
-        seen = await asyncio.to_thread(self._look_at, events, translator, now)
+        seen = self._admit(await asyncio.to_thread(self._look_at, events, translator, now), now)
         missing = self._unlisted(seen, now)
         # Before anything else: whatever becomes of the missing ones, what is listed counts.
         await self._judge_all(seen, (), now)
@@ -121,6 +121,23 @@ class ListReceiver(EventTaker):
         await self._judge_all(more, gone, now)
         # Until now they stood for what was seen before.
         self._seen = seen | more
+
+    def _admit(self, seen: dict[str, Seen], now: datetime) -> dict[str, Seen]:
+        """Of what is listed, what there is room for: all that is known, and the first of what is new."""
+        name, known = self._settings.name, self._book.records
+        new = [
+            event_id
+            for event_id, one in seen.items()
+            if (name, event_id) not in known
+            and isinstance(one.found, Translation)
+            and one.found.event is not None
+            and self._is_ours(one.found.event)
+            and not _is_over(one.found.event, now)
+        ]
+        surplus = set(new[self._room(now) :]) if new else set()
+        if surplus:
+            self._link.reject(NO_ROOM)
+        return {event_id: one for event_id, one in seen.items() if event_id not in surplus}
 
     async def _judge_all(
         self, seen: Mapping[str, Seen], gone: Sequence[str], now: datetime
