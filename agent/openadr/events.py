@@ -17,7 +17,7 @@ from agent.openadr.standing import LinkKeeper
 
 log = logging.getLogger(__name__)
 
-MOST_AHEAD = 5_000
+MOST_AHEAD = 2_000
 MOST_KEPT = 20_000
 """Events of one VEN that are not over, and all: the control cycle goes through them each second."""
 NO_ROOM = f"no more events are taken while {MOST_AHEAD} of them are not over, or {MOST_KEPT} are kept in all"
