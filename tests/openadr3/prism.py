@@ -69,6 +69,8 @@ def pointed(version: str, directory: Path, *times: str) -> Path:
     for name, texts in likely.items():
         usual = {part: schemas[name][part] for part in _FORM if part in schemas[name]}
         schemas[name] = {"anyOf": [usual, *_ODDS * [{"type": "string", "enum": texts}]]}
+    # As short as they usually come, they would often be those of others.
+    schemas["objectID"]["pattern"] = "^[a-zA-Z0-9_-]{10,20}$"
     file = directory / "pointed.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     return file
