@@ -725,3 +725,15 @@ async def test_leaving_and_coming_back_within_one_poll_asks_for_the_events_that_
     await member.turn()
     assert member.record().ended_by is None
     assert vtn.count("oadrCancelPartyRegistration") == 0
+
+
+@pytest.mark.parametrize("name", ["ven_id", "registration_id", "vtn_id"])
+async def test_a_registration_that_could_not_be_shown_is_none(vtn, rig, name, caplog):
+    given = wire.created_party_registration(**{name: "x" * 100_000})
+    vtn.reply("oadrCreatePartyRegistration", given)
+    rig.start()
+    await rig.rested()
+    assert not rig.ven.link().registered
+    assert max(len(record.getMessage()) for record in caplog.records) < 400
+    await rig.turn()
+    assert rig.ven.link().registered

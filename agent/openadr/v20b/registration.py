@@ -6,6 +6,7 @@ from dataclasses import replace
 from agent.errors import NotRegisteredError, WireError, quote
 from agent.openadr.http import StatusError
 from agent.openadr.standing import LinkKeeper
+from agent.openadr.v20.fields import MOST_TEXT
 from agent.openadr.v20.messages import (
     CancelPartyRegistration,
     Code,
@@ -152,6 +153,9 @@ async def _register(
             return answer.response
         if not answer.ven_id.strip() or not answer.registration_id.strip():
             return Response(Code.NOT_REGISTERED, "no venID or registrationID given")
+        if max(map(len, (answer.ven_id, answer.registration_id, answer.vtn_id))) > MOST_TEXT:
+            why = f"a venID, registrationID or vtnID of more than {MOST_TEXT} characters given"
+            return Response(Code.NOT_REGISTERED, why)
         return answer
     if isinstance(answer, OadrResponse):
         return answer.response
