@@ -160,7 +160,8 @@ def _group(
         floor_w=floor_w,
         value=workload.terms.weight * len(members + tried),
         pieces=_pieces(curve, top_w, floor_w, full_w, worth * len(members), saved_per_cap_w)
-        if members and worth
+        # Its floor is its draw, but for the last digit: that is no piece.
+        if members and worth and workload.terms.tier > 0
         else (),
         paused_draw_w=_paused_draw(members + tried, paused_s, policy),
         may_pause=_may_pause(workload, paused_s, held),

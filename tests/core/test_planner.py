@@ -279,3 +279,14 @@ def test_every_plan_keeps_every_floor_and_meets_its_goal_or_says_how_far_short(
     else:
         assert made.short_because
         assert made.expected_w == pytest.approx(limit_w + made.shortfall_w, abs=1.0)
+
+
+@given(st.floats(60, 700), kinds)
+def test_what_may_only_be_paused_is_never_capped(draw_w, kind):
+    shown = snapshot(
+        [gpu(n, draw_w) for n in range(3)],
+        [workload("job", range(3), 0, kind, may_pause=True)],
+    )
+    site_w = 1_000 + 3 * draw_w
+    for share in (0.99, 1.0, 1.0005, 1.001, 1.0015, 1.002, 1.0025, 1.01):
+        assert not make(site_w * share, shown, margin=0.0).caps
