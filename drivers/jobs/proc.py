@@ -23,6 +23,9 @@ class Stat:
     pid: int
     state: str
     """One letter: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie, X dead."""
+    parent: int
+    name: str
+    """Of the program, cut at 15 characters."""
     group: int
     started: int
     """Clock ticks from boot to its start: with the pid it names a process for good, as pids recur."""
@@ -49,7 +52,14 @@ def parse_stat(line: str) -> Stat:
     fields = rest[name_end + 1 :].split()
     if not opening or name_end < 0 or len(fields) < 20:
         raise ValueError(f"not a stat line: {line!r}")
-    return Stat(pid=int(head), state=fields[0], group=int(fields[2]), started=int(fields[19]))
+    return Stat(
+        pid=int(head),
+        state=fields[0],
+        parent=int(fields[1]),
+        name=rest[:name_end],
+        group=int(fields[2]),
+        started=int(fields[19]),
+    )
 
 
 def read_stat(directory: Path) -> Stat | None:
@@ -63,6 +73,12 @@ def read_stat(directory: Path) -> Stat | None:
 class Processes:
     """The processes of this machine at one instant: looked at once, when first asked for."""
 
+    @cached_property
+    def all(self) -> Mapping[int, Stat]:
+        """Every process, by pid; one of which nothing runs any more, too, until its parent has noticed."""
+        stats = (read_stat(PROC / name) for name in os.listdir(PROC) if name.isdecimal())  # noqa: PTH208
+        return {stat.pid: stat for stat in stats if stat is not None}
+
     def threads(self, group: int) -> Sequence[Stat]:
         """All living threads of a process group's processes.
 
@@ -70,10 +86,7 @@ class Processes:
         the others run on.
         """
         return [
-            thread
-            for pid in self._pids_by_group.get(group, ())
-            for thread in _stats(PROC / str(pid) / "task")
-            if not thread.dead
+            thread for pid in self._pids_by_group.get(group, ()) for thread in living_threads(pid)
         ]
 
     @cached_property
@@ -84,6 +97,11 @@ class Processes:
                 with suppress(*_HIDDEN):
                     found[os.getpgid(int(name))].append(int(name))
         return found
+
+
+def living_threads(pid: int) -> Sequence[Stat]:
+    """The threads of a process that have not ended."""
+    return [thread for thread in _stats(PROC / str(pid) / "task") if not thread.dead]
 
 
 def _stats(directory: Path) -> Iterator[Stat]:

@@ -200,7 +200,7 @@ class CgroupRig:
             missing("root", "only root can become somebody who may not")
         # The saved user stays root, for the way back; the real one must go too, as it may signal.
         os.setresuid(NOBODY, NOBODY, 0)
-        self._stack.callback(_become_root)
+        self._stack.callback(become_root)
 
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -210,7 +210,7 @@ def pid_file_of(directory: Path, job_id: str) -> Path:
     return directory / f"{job_id.removeprefix('cgroup:')}.pid"
 
 
-def _become_root() -> None:
+def become_root() -> None:
     os.seteuid(0)
     os.setresuid(0, 0, 0)
 

@@ -600,17 +600,18 @@ NAMES = st.text(st.characters(exclude_characters="\0"), max_size=15) | st.sample
     pid=st.integers(1, 2**22),
     name=NAMES,
     state=st.sampled_from("RSDTtZXxIPKW"),
+    parent=st.integers(0, 2**22),
     group=st.integers(0, 2**22),
     started=st.integers(0, 2**64 - 1),
     others=st.lists(st.integers(-(2**31), 2**64 - 1), min_size=46, max_size=46),
 )
 def test_a_stat_line_is_parsed_whatever_the_command_is_called(
-    pid, name, state, group, started, others
+    pid, name, state, parent, group, started, others
 ):
     middle = " ".join(map(str, others[:16]))
     rest = " ".join(map(str, others[16:]))
-    line = f"{pid} ({name}) {state} 1 {group} {middle} {started} {rest}\n"
-    assert parse_stat(line) == Stat(pid, state, group, started)
+    line = f"{pid} ({name}) {state} {parent} {group} {middle} {started} {rest}\n"
+    assert parse_stat(line) == Stat(pid, state, parent, name, group, started)
 
 
 @given(st.text())

