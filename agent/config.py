@@ -337,7 +337,11 @@ def _driver_faults(document: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _shared_jobs(tables: list[Any]) -> Iterable[str]:
-    """Jobs that two engines would pause."""
+    """Jobs that two engines would pause, or two that nothing tells apart."""
+    kinds = [table.get("kind") if isinstance(table, dict) else None for table in tables]
+    for i, kind in enumerate(kinds):
+        if kind == "slurm" and kinds.index(kind) != i:
+            yield f"jobs[{i}]: jobs[{kinds.index(kind)}] is of kind 'slurm', too: one cluster at most"
     first: dict[str, int] = {}
     for i, table in enumerate(tables):
         jobs = table.get("job") if isinstance(table, dict) else None

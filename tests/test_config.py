@@ -19,6 +19,7 @@ from agent.core.program import DropBy, DropByShare, DropTo
 from agent.errors import ConfigError
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.remarks import remarks
+from drivers.jobs.slurm import SlurmJobs
 
 EXAMPLE = tomllib.loads(files("agent").joinpath("example.toml").read_text())
 
@@ -284,6 +285,22 @@ def test_a_job_of_two_engines_is_a_fault():
     document = changed("site.name", "x")
     document["jobs"].append({"kind": "cgroup", "job": [{"name": "sweep", "cgroup": "x"}]})
     assert "jobs[1]: job 'sweep' is in jobs[0], too" in faults(document)
+
+
+def test_two_slurm_clusters_are_a_fault():
+    """Their jobs have the same numbers."""
+    document = changed("site.name", "x")
+    document["jobs"] = [{"kind": "slurm"}, {"kind": "slurm", "state_file": "/x/slurm.json"}]
+    assert "jobs[1]: jobs[0] is of kind 'slurm', too: one cluster at most" in faults(document)
+
+
+def test_the_examples_slurm_is_valid_and_shows_every_key():
+    text = files("agent").joinpath("example.toml").read_text()
+    block = next(b for b in text.split("\n\n") if '# kind = "slurm"\n' in b)
+    lines = [line.removeprefix("# ") for line in block.splitlines()]
+    (table,) = tomllib.loads("\n".join(lines[lines.index("[[jobs]]") :]))["jobs"]
+    assert set(table) == set(SlurmJobs.Settings.model_fields)
+    parse({**EXAMPLE, "jobs": [table]})
 
 
 def test_the_example_leaves_nothing_to_remark():

@@ -20,6 +20,7 @@ from drivers.jobs.halt import Rejection
 from drivers.jobs.slurm_command import SlurmPrograms
 from drivers.jobs.slurm_gpus import gpus_of_this_host
 from drivers.jobs.slurm_holds import Holds, JobHold
+from drivers.jobs.slurm_looks import Looks
 from drivers.jobs.slurm_orders import Orders
 from drivers.jobs.slurm_partitions import Partitions
 from drivers.jobs.slurm_processes import Standstill, jobs_at_work
@@ -31,10 +32,6 @@ from drivers.worker import Worker, answers
 PREFIX = "slurm:"
 KERNEL_S = 2.0
 """How long a look at the processes, or a write to disk, is waited for: milliseconds as a rule."""
-FIRST_LOOK_S, LAST_LOOK_S = 0.01, 0.2
-"""How often processes are looked at while they are to stop."""
-QUEUE_LOOK_S = 1.0
-"""How often Slurm is asked meanwhile: printing its whole queue takes it a while."""
 
 T = TypeVar("T")
 
@@ -167,10 +164,9 @@ class SlurmJobs:
             running = [job.name_id for job in wanted.values() if not job.is_suspended]
             rejected = await self._orders.suspend(running) if running else {}
             failed = await self._see_paused(wanted, rejected)
-        off = [i for i, o in failed.items() if o.result is not Result.LOST]
-        if off:
-            # Their partitions need not stay closed: they did not give their CPUs away.
-            self._holds.need_no_partition(wanted[i].name_id for i in off)
+        refused = (wanted[i] for i, o in failed.items() if o.result is not Result.LOST)
+        if on_cpus := [job.name_id for job in refused if not job.is_suspended]:
+            self._holds.need_no_partition(on_cpus)
             await self._partitions.open_unneeded()
             await self._save()
         return failed
@@ -197,12 +193,12 @@ class SlurmJobs:
         self, wanted: Queue, rejected: Mapping[str, Rejection]
     ) -> dict[str, Outcome]:
         """Wait until jobs are seen paused; what failed or is not seen in time, by job id."""
-        waited = _Waiting(self._settings.timeout_s)
+        looks = Looks(self._settings.timeout_s)
         left = dict(wanted)
         failed: dict[str, Outcome] = {}
         queue: Queue = {}
         while left:
-            if waited.ask_again():
+            if looks.ask_again():
                 queue = await self._queue()
             for job_id in await self._paused(queue) & left.keys():
                 self._paused_since.setdefault(job_id, datetime.now(UTC))
@@ -213,12 +209,12 @@ class SlurmJobs:
                 elif job.name_id in rejected and not queue[job_id].is_suspended:
                     rejection = rejected[job.name_id]
                     failed[job_id] = Outcome(job_id, rejection.result, rejection.detail)
-                elif waited.over:
+                elif looks.over:
                     failed[job_id] = _lost(job_id, _not_paused_yet(queue[job_id]))
                 if job_id in failed:
                     del left[job_id]
             if left:
-                await waited.pause()
+                await looks.pause()
         return failed
 
     async def _bring_back(self, known: Sequence[str], queue: Queue) -> dict[str, Outcome]:
@@ -258,12 +254,12 @@ class SlurmJobs:
         """Wait until nothing of a pause is left on jobs; what failed or is not seen in time, by job id,
         and what Slurm said last.
         """
-        waited = _Waiting(self._settings.timeout_s)
+        looks = Looks(self._settings.timeout_s)
         left = set(known)
         failed: dict[str, Outcome] = {}
         queue: Queue = {}
         while left:
-            if waited.ask_again():
+            if looks.ask_again():
                 queue = await self._queue(every=True)
             at_work = await self._ask(jobs_at_work)
             for job_id in list(left):
@@ -274,11 +270,11 @@ class SlurmJobs:
                     rejection = rejected[job.name_id]
                     failed[job_id] = Outcome(job_id, rejection.result, rejection.detail)
                     left.remove(job_id)
-                elif waited.over:
-                    failed[job_id] = _lost(job_id, f"is still {'/'.join(sorted(job.states))}")
+                elif looks.over:
+                    failed[job_id] = _lost(job_id, _not_back_yet(job))
                     left.remove(job_id)
             if left:
-                await waited.pause()
+                await looks.pause()
         return failed, queue
 
     def _is_back(self, job: SlurmJob, at_work: Mapping[int, bool]) -> bool:
@@ -287,7 +283,11 @@ class SlurmJobs:
         if job.is_ending:
             # It may be requeued, and would then be held for having been suspended.
             return job.name_id not in self._holds.jobs
-        return "RUNNING" not in job.states or at_work.get(job.number, True)
+        # One that its owner stopped stands for a reason of its own.
+        stands = job.states & {"RUNNING", "STOPPED"} == {"RUNNING"} and not at_work.get(
+            job.number, True
+        )
+        return not stands
 
     def _is_held_by_us(self, job: SlurmJob) -> bool:
         return job.is_held_since_suspended and job.name_id in self._holds.jobs
@@ -368,31 +368,6 @@ class SlurmJobs:
         return answer[0]
 
 
-class _Waiting:
-    """Looks that come more rarely, until a time limit."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._now_s = asyncio.get_running_loop().time
-        self._end_s = self._now_s() + limit_s
-        self._ask_s = self._now_s()
-        self._look_s = FIRST_LOOK_S
-
-    @property
-    def over(self) -> bool:
-        return self._now_s() >= self._end_s
-
-    def ask_again(self) -> bool:
-        """Whether Slurm is to be asked once more, and not only looked at the processes."""
-        due = self._now_s() >= self._ask_s or self.over
-        if due:
-            self._ask_s = self._now_s() + QUEUE_LOOK_S
-        return due
-
-    async def pause(self) -> None:
-        await asyncio.sleep(self._look_s)
-        self._look_s = min(2 * self._look_s, LAST_LOOK_S)
-
-
 def _name_id(job_id: str) -> str:
     return job_id.removeprefix(PREFIX)
 
@@ -409,6 +384,12 @@ def _not_paused_yet(job: SlurmJob) -> str:
     if job.is_suspended:
         return "is suspended, but not all of its processes are seen stopped yet"
     return "is not suspended yet"
+
+
+def _not_back_yet(job: SlurmJob) -> str:
+    if job.is_running:
+        return "runs as Slurm says, but none of its processes is seen at work yet"
+    return f"does not run again yet: Slurm says {'/'.join(sorted(job.states)).lower()}"
 
 
 if TYPE_CHECKING:

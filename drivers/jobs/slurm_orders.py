@@ -1,5 +1,6 @@
 """What scontrol is told to do with jobs, and what it says when it will not."""
 
+import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -9,6 +10,8 @@ from drivers.outcome import Result
 
 MOST_AT_ONCE = 500
 """Jobs named in one command."""
+MOST_AT_A_TIME = 8
+"""Commands under way, where each names one job."""
 
 _JOB = re.compile(r"(?:\bfor job |^)(\d+(?:_\d+)?)(?=:|$)")
 """The job that a line of scontrol's errors is on."""
@@ -51,11 +54,17 @@ class Orders:
         that was given one.
         """
         rejected: dict[str, Rejection] = {}
-        for job, priority in priorities.items() if self._priorities_stay else ():
-            arguments = (f"jobid={job}", f"priority={priority}")
-            answer = await self._programs.run("scontrol", "update", *arguments)
-            rejected |= dict(_rejections(answer, [job], "prioritise"))
+        given = list(priorities.items()) if self._priorities_stay else []
+        for i in range(0, len(given), MOST_AT_A_TIME):
+            each = (self._prioritise(*some) for some in given[i : i + MOST_AT_A_TIME])
+            for rejections in await asyncio.gather(*each):
+                rejected |= rejections
         return rejected
+
+    async def _prioritise(self, job: str, priority: int) -> Rejections:
+        arguments = (f"jobid={job}", f"priority={priority}")
+        answer = await self._programs.run("scontrol", "update", *arguments)
+        return dict(_rejections(answer, [job], "prioritise"))
 
     async def _order(self, verb: str, jobs: Sequence[str]) -> Rejections:
         rejected: dict[str, Rejection] = {}

@@ -54,11 +54,13 @@ class Partitions:
 
     async def keep_closed(self) -> None:
         """Close again what opened: a restart or `reconfigure` of slurmctld takes slurm.conf's states."""
-        if not self._holds.partitions:
+        needed = self._holds.partitions.keys() - set(self._holds.unneeded)
+        if not needed:
             return
         found = await self._all()
-        for name, former in self._holds.partitions.items():
-            if name in found and found[name].state == former:
+        for name in sorted(needed & found.keys()):
+            former = self._holds.partitions[name]
+            if found[name].state == former:
                 await self._reclose(name, CLOSED[former])
 
     async def open_unneeded(self) -> str:

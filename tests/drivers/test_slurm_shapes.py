@@ -252,6 +252,31 @@ async def test_a_job_that_ended_before_it_was_paused_is_listed_as_ended_until_it
     await driver.close()
 
 
+async def test_where_one_queue_cannot_be_closed_nothing_is_suspended_and_the_others_open(programs):
+    partitions = programs.folder / "partitions"
+    states = {"batch": "UP", "training": "DRAIN", "night": "DOWN"}
+    lines = (f"PartitionName={name} Nodes=gpu01 State={states[name]}\n" for name in states)
+    partitions.write_text("".join(lines))
+    script = (
+        f'[ "$2" = partition ] && exec cat {partitions}',
+        f'echo "$@" >> {programs.folder}/told',
+        f'case "$*" in *=batch*DOWN) exec sed -i s/State=UP/State=DOWN/ {partitions};;',
+        '*=training*) echo "Invalid user id" >&2; exit 1;; esac',
+    )
+    programs.write("scontrol", "\n".join(script))
+    driver = await programs.driver()
+    await driver.list()
+    [outcome] = await driver.pause(["slurm:2_0"])
+    assert outcome.result is Result.REFUSED
+    assert outcome.detail == "partition training cannot be set INACTIVE: Invalid user id"
+    assert programs.told == [
+        "update partitionname=batch state=DOWN",
+        "update partitionname=training state=INACTIVE",
+        "update partitionname=batch state=UP",
+    ]
+    await driver.close()
+
+
 async def test_a_program_that_hangs_is_ended(programs):
     driver = await programs.driver(command_timeout_s=0.1)
     programs.write("squeue", f"echo $$ > {programs.folder}/pid; exec sleep 100")
