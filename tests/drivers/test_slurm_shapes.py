@@ -207,6 +207,19 @@ class Programs:
     def queue(self, *jobs) -> None:
         (self.folder / "queue.json").write_text(queue(*jobs))
 
+    def partitions(self, **states: str) -> None:
+        """All of the node that the job is on. `batch` can be closed, `training` cannot."""
+        partitions = self.folder / "partitions"
+        lines = (f"PartitionName={name} Nodes=gpu01 State={states[name]}\n" for name in states)
+        partitions.write_text("".join(lines))
+        script = (
+            f'[ "$2" = partition ] && exec cat {partitions}',
+            f'echo "$@" >> {self.folder}/told',
+            f'case "$*" in *=batch*DOWN) exec sed -i s/State=UP/State=DOWN/ {partitions};;',
+            '*=training*) echo "Invalid user id" >&2; exit 1;; esac',
+        )
+        self.write("scontrol", "\n".join(script))
+
     @property
     def told(self) -> list[str]:
         lines = (self.folder / "told").read_text().splitlines()
@@ -252,18 +265,20 @@ async def test_a_job_that_ended_before_it_was_paused_is_listed_as_ended_until_it
     await driver.close()
 
 
-async def test_where_one_queue_cannot_be_closed_nothing_is_suspended_and_the_others_open(programs):
-    partitions = programs.folder / "partitions"
-    states = {"batch": "UP", "training": "DRAIN", "night": "DOWN"}
-    lines = (f"PartitionName={name} Nodes=gpu01 State={states[name]}\n" for name in states)
-    partitions.write_text("".join(lines))
-    script = (
-        f'[ "$2" = partition ] && exec cat {partitions}',
-        f'echo "$@" >> {programs.folder}/told',
-        f'case "$*" in *=batch*DOWN) exec sed -i s/State=UP/State=DOWN/ {partitions};;',
-        '*=training*) echo "Invalid user id" >&2; exit 1;; esac',
+async def test_the_queue_is_closed_before_anything_is_suspended(programs):
+    programs.partitions(batch="UP", night="DOWN")
+    driver = await programs.driver(timeout_s=0.1)
+    [outcome] = await driver.pause(["slurm:2_0"])
+    assert (outcome.result, outcome.detail) == (
+        Result.LOST,
+        "job slurm:2_0 is not suspended yet",
     )
-    programs.write("scontrol", "\n".join(script))
+    assert programs.told == ["update partitionname=batch state=DOWN", "suspend 2_0"]
+    await driver.close()
+
+
+async def test_where_one_queue_cannot_be_closed_nothing_is_suspended_and_the_others_open(programs):
+    programs.partitions(batch="UP", training="DRAIN", night="DOWN")
     driver = await programs.driver()
     await driver.list()
     [outcome] = await driver.pause(["slurm:2_0"])
