@@ -9,6 +9,7 @@ from agent.config import Config, ProgramTable, WorkloadTable
 from agent.configured import may_come
 from agent.core.program import Ask, DropBy, DropByShare, DropTo
 from agent.core.site import WorkloadClass
+from agent.openadr.v3.settings import Ven3Settings
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.openadr.v20b.settings import Ven20bSettings
 from agent.units import format_power
@@ -60,6 +61,20 @@ def _of_program(program: ProgramTable, config: Config) -> Iterator[str]:
         yield f"{name}: no [[ven]] takes events of its market context {program.market_context}"
     if program.telemetry is not None:
         yield from _of_telemetry(program, program.telemetry, config)
+    if "change" not in program.model_fields_set:
+        yield from _of_change(program, config)
+
+
+def _of_change(program: ProgramTable, config: Config) -> Iterator[str]:
+    """OpenADR 3.1.0 has DISPATCH_SETPOINT_RELATIVE begin at 0: it can hardly mean a change with its sign."""
+    for ven in config.ven:
+        newest = isinstance(ven, Ven3Settings) and ven.version == "3.1.0"
+        if newest and may_come(program, ven, config):
+            yield (
+                f"program {program.name}: say what the sign of a DISPATCH_SETPOINT_RELATIVE means; "
+                'without change = "reduction", one that is not negative sheds nothing'
+            )
+            return
 
 
 def _of_ask(ask: Ask, config: Config) -> Iterator[str]:

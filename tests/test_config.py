@@ -346,6 +346,18 @@ def test_telemetry_that_a_ven_cannot_give_is_noted():
     assert list(remarks(parse(document))) == []
 
 
+@pytest.mark.parametrize(("version", "notes"), [("3.0.1", 0), ("3.1.0", 1)])
+def test_a_change_whose_sign_can_hardly_be_meant_is_noted(version, notes):
+    """3.1.0's enumeration has DISPATCH_SETPOINT_RELATIVE begin at 0."""
+    vtn = {"kind": "openadr-3", "name": "grid", "vtn_url": "https://vtn.example"}
+    document = changed("ven", [{**vtn, "version": version}])
+    del document["program"][0]["change"]
+    said = [note for note in remarks(parse(document)) if "DISPATCH_SETPOINT_RELATIVE" in note]
+    assert len(said) == notes
+    document["program"][0]["change"] = "signed"
+    assert not [note for note in remarks(parse(document)) if "DISPATCH_SETPOINT_RELATIVE" in note]
+
+
 def test_a_program_of_a_ven_that_does_not_listen_for_it_is_noted():
     document = changed("program.0.ven", "utility")
     assert list(remarks(parse(document))) == []
