@@ -76,7 +76,9 @@ def test_the_documented_configuration_without_gpus_works(tmp_path, monkeypatch, 
     manual = (EXAMPLES.parent / "drivers.md").read_text()
     (text,) = re.findall(r"```toml\n(\[site\].*?)```", manual, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "agent.toml").write_text(text.replace("/tmp/flexload-sim", str(tmp_path / "new")))
+    text = text.replace("/tmp/flexload-sim", str(tmp_path / "new"))
+    # Whoever tests may have an agent or a demo running, on the usual port.
+    (tmp_path / "agent.toml").write_text(f'{text}\n[web]\nlisten = "127.0.0.1:0"\n')
     assert run("demo", "--make-site", tmp_path / "new" / "site.json") == 0
     assert run("check-config", "--online", "--config", "agent.toml") == 0
     said = capsys.readouterr().out

@@ -160,8 +160,8 @@ def test_after_a_clean_stop_everything_is_undone(left_behind):
 
 
 def test_nothing_outlives_its_lease_with_the_agent_gone(tmp_path):
-    rig = Rig(tmp_path, hold_s=5.0)
-    until = time.time() + 4.0
+    rig = Rig(tmp_path, hold_s=15.0)  # time enough to start in on a busy machine
+    until = time.time() + 14.0
     with Agent(rig) as agent:
         agent.until_held()
         agent.end(signal.SIGKILL)
