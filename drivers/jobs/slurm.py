@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from drivers.errors import UnavailableError
+from drivers.errors import SettingsError, UnavailableError
 from drivers.jobs.base import Job, JobsDriver, JobState
 from drivers.jobs.halt import Rejection
 from drivers.jobs.slurm_command import SlurmPrograms
-from drivers.jobs.slurm_gpus import gpus_of_this_host
+from drivers.jobs.slurm_gpus import gpus_of_this_host, uuids_of
 from drivers.jobs.slurm_holds import Holds, JobHold
 from drivers.jobs.slurm_looks import Looks
 from drivers.jobs.slurm_orders import Orders
@@ -30,6 +30,7 @@ from drivers.settings import DriverSettings
 from drivers.worker import Worker, answers
 
 PREFIX = "slurm:"
+UNKNOWN = "is none of Slurm's"
 KERNEL_S = 2.0
 """How long a look at the processes, or a write to disk, is waited for: milliseconds as a rule."""
 
@@ -65,9 +66,11 @@ class SlurmJobs:
         """Partitions that are never closed: their jobs may start on the CPUs of paused ones."""
         gpus: Mapping[str, tuple[str, ...]] = {}
         """By node, the UUIDs of its GPUs in the order of Slurm's indices. This host's are found."""
+        poll_s: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 5.0
+        """Slurm is asked for its jobs no more often than this, but when one is paused or resumed."""
         command_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 3.0
         """How long Slurm may take to answer one command."""
-        timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 4.0
+        timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)] = 2.5
         """How long to wait until jobs are seen paused or resumed."""
         settle_s: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)] = 3.0
         """How long Slurm's word must stand for jobs whose processes cannot be seen."""
@@ -85,18 +88,22 @@ class SlurmJobs:
         self._listed_last: dict[str, str] = {}
         """The names of the jobs of the last two listings and of the last one, by id."""
         self._standstill = Standstill(settings.settle_s)
+        self._queue: Queue = {}
+        self._asked_s = float("-inf")
+        """Every job that had not ended when Slurm was asked last, and when that was (loop's clock)."""
         self._paused_since: dict[str, datetime] = {}
 
     async def open(self) -> None:
-        """Read what was changed before, and list the jobs once.
+        """Read what was changed before. Slurm itself may be away: an agent must hold its caps all the same.
 
-        Raises `SettingsError` when what is changed could not be written down.
+        Raises `SettingsError` when Slurm's programs are missing, or what is changed could not be
+        written down.
         """
         self._worker = Worker("slurm")
+        if why := await self._ask(self._programs.missing):
+            raise SettingsError(f"bin: {why}")
         await self._ask(self._holds.load)
         self._gpus = {**await self._ask(gpus_of_this_host), **self._settings.gpus}
-        await self._orders.open()
-        await self.list()
 
     async def list(self) -> Sequence[Job]:
         """The jobs that run or are suspended, and as ended those that were asked to pause and are gone.
@@ -104,17 +111,18 @@ class SlurmJobs:
         Keeps the partitions closed that are closed for paused jobs. Raises `UnavailableError` while
         Slurm or this host does not answer.
         """
-        queue = await self._queue()
+        if asyncio.get_running_loop().time() - self._asked_s >= self._settings.poll_s:
+            await self._look()
+            if not self._one_at_a_time.locked():
+                async with self._one_at_a_time:
+                    await self._partitions.keep_closed()
+        queue = _placed(self._queue)
         paused = await self._paused(queue)
-        if not self._one_at_a_time.locked():
-            async with self._one_at_a_time:
-                await self._partitions.keep_closed()
         jobs = [self._job(job_id, job, job_id in paused) for job_id, job in queue.items()]
-        for name_id, hold in self._holds.jobs.items():
-            if PREFIX + name_id not in queue:
-                jobs.append(Job(PREFIX + name_id, hold.name, JobState.ENDED))
-        self._listed = self._listed_last | {job.job_id: job.name for job in jobs}
-        self._listed_last = {job.job_id: job.name for job in jobs}
+        held = ((PREFIX + name_id, hold.name) for name_id, hold in self._holds.jobs.items())
+        jobs += [Job(job_id, name, JobState.ENDED) for job_id, name in held if job_id not in queue]
+        names = {job.job_id: job.name for job in jobs}
+        self._listed, self._listed_last = self._listed_last | names, names
         return sorted(jobs, key=lambda job: job.job_id)
 
     async def pause(self, job_ids: Sequence[str]) -> Sequence[Outcome]:
@@ -122,7 +130,7 @@ class SlurmJobs:
         if not job_ids:
             return []
         async with self._one_at_a_time:
-            queue = await self._queue()
+            queue = _placed(await self._look())
             unfit = ((job_id, self._unfit(job_id, queue)) for job_id in job_ids)
             failed = {job_id: outcome for job_id, outcome in unfit if outcome is not None}
             wanted = {job_id: queue[job_id] for job_id in job_ids if job_id not in failed}
@@ -142,10 +150,10 @@ class SlurmJobs:
         if not job_ids:
             return []
         async with self._one_at_a_time:
-            queue = await self._queue(every=True)
+            queue = await self._look()
             known = [job_id for job_id in job_ids if self._is_known(job_id, queue)]
             failed = await self._bring_back(known, queue) if known else {}
-        failed |= {job_id: _unknown(job_id) for job_id in job_ids if job_id not in known}
+        failed |= {job_id: _lost(job_id, UNKNOWN) for job_id in job_ids if job_id not in known}
         return [failed.get(job_id, Outcome(job_id, Result.APPLIED)) for job_id in job_ids]
 
     async def close(self) -> None:
@@ -199,7 +207,7 @@ class SlurmJobs:
         queue: Queue = {}
         while left:
             if looks.ask_again():
-                queue = await self._queue()
+                queue = _placed(await self._look())
             for job_id in await self._paused(queue) & left.keys():
                 self._paused_since.setdefault(job_id, datetime.now(UTC))
                 del left[job_id]
@@ -260,7 +268,7 @@ class SlurmJobs:
         queue: Queue = {}
         while left:
             if looks.ask_again():
-                queue = await self._queue(every=True)
+                queue = await self._look()
             at_work = await self._ask(jobs_at_work)
             for job_id in list(left):
                 job = queue.get(job_id)
@@ -300,18 +308,18 @@ class SlurmJobs:
             if former.get(job.name_id) and former[job.name_id] != job.priority and not job.is_ending
         }
 
-    async def _queue(self, *, every: bool = False) -> Queue:
-        """The jobs that run or are suspended, or every one that has not ended."""
+    async def _look(self) -> Queue:
+        """Ask Slurm for every job that has not ended."""
+        asked_s = asyncio.get_running_loop().time()
         answer = await self._programs.run("squeue", "--json", "--all")
         if not answer.ok:
             why = "; ".join(answer.errors) or f"squeue ended with {answer.status}"
             raise UnavailableError(f"Slurm does not list its jobs: {why}")
         jobs = parse_queue(answer.output)
-        return {
-            PREFIX + job.name_id: job
-            for job in jobs
-            if (not job.has_ended if every else job.is_running or job.is_suspended)
-        }
+        queue = {PREFIX + job.name_id: job for job in jobs if not job.has_ended}
+        if asked_s >= self._asked_s:
+            self._queue, self._asked_s = queue, asked_s
+        return queue
 
     async def _paused(self, queue: Queue) -> set[str]:
         """The ids of the jobs that stand."""
@@ -321,23 +329,18 @@ class SlurmJobs:
         return self._standstill.judge(suspended, at_work, asyncio.get_running_loop().time())
 
     def _job(self, job_id: str, job: SlurmJob, paused: bool) -> Job:
-        uuids = [
-            self._gpus[node][index]
-            for node, indices in job.gpus.items()
-            for index in indices
-            if index < len(self._gpus.get(node, ()))
-        ]
         if paused:
             since = self._paused_since.get(job_id, job.suspended)
         else:
             since = job.started if job.suspended is None else None
         state = JobState.PAUSED if paused else JobState.RUNNING
-        return Job(job_id, job.name, state, uuids, job.labels, since)
+        return Job(job_id, job.name, state, uuids_of(job.gpus, self._gpus), job.labels, since)
 
     def _unfit(self, job_id: str, queue: Queue) -> Outcome | None:
         """Why a job cannot be paused. One that ended since it was listed is listed on until resumed."""
         if job_id not in queue:
-            return _lost(job_id, "has ended") if self._is_known(job_id, queue) else _unknown(job_id)
+            known = self._is_known(job_id, queue)
+            return _lost(job_id, "has ended" if known else UNKNOWN)
         if queue[job_id].heterogeneous:
             why = f"job {job_id} is heterogeneous: Slurm does not suspend its parts"
             return Outcome(job_id, Result.UNSUPPORTED, why)
@@ -368,16 +371,17 @@ class SlurmJobs:
         return answer[0]
 
 
+def _placed(queue: Queue) -> Queue:
+    """Those that have a place on the nodes: they run or are suspended."""
+    return {i: job for i, job in queue.items() if job.is_running or job.is_suspended}
+
+
 def _name_id(job_id: str) -> str:
     return job_id.removeprefix(PREFIX)
 
 
 def _lost(job_id: str, what: str) -> Outcome:
     return Outcome(job_id, Result.LOST, f"job {job_id} {what}")
-
-
-def _unknown(job_id: str) -> Outcome:
-    return Outcome(job_id, Result.LOST, f"there is no job {job_id} in Slurm")
 
 
 def _not_paused_yet(job: SlurmJob) -> str:

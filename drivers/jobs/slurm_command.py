@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
@@ -38,6 +40,13 @@ class SlurmPrograms:
         self._timeout_s = timeout_s
         self._environment = _environment(conf)
 
+    def missing(self) -> str:
+        """Which of the programs is not there, in a sentence; empty when all are."""
+        where = None if self._folder is None else str(self._folder)
+        absent = (name for name in ("squeue", "scontrol") if shutil.which(name, path=where) is None)
+        place = "on the PATH" if where is None else f"in {where}"
+        return next((f"Slurm's {name} is not {place}" for name in absent), "")
+
     async def run(self, program: str, *arguments: str) -> Answer:
         """Run a program to its end. Raises `UnavailableError` when it cannot be run, or takes too long."""
         path = program if self._folder is None else str(self._folder / program)
@@ -51,6 +60,7 @@ class SlurmPrograms:
                     stdout=PIPE,
                     stderr=PIPE,
                     env=self._environment,
+                    start_new_session=True,
                 )
                 output, errors = await process.communicate()
         except TimeoutError:
@@ -66,8 +76,9 @@ class SlurmPrograms:
 
 
 async def _kill(process: Process) -> None:
+    """End a program and what it started: a site may have put a script of its own in its place."""
     with suppress(ProcessLookupError):
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
     with suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), REAPING_S)
 

@@ -30,3 +30,15 @@ def gpus_of_this_host() -> Mapping[str, Sequence[str]]:
         return {}
     host = socket.gethostname().partition(".")[0]
     return {host: [minors[minor] for minor in sorted(minors)]} if minors else {}
+
+
+def uuids_of(
+    indices: Mapping[str, Sequence[int]], known: Mapping[str, Sequence[str]]
+) -> Sequence[str]:
+    """The UUIDs of the GPUs that a job holds, by node; those that are not known are left out."""
+    return [
+        known[node][index]
+        for node, held in indices.items()
+        for index in held
+        if index < len(known.get(node, ()))
+    ]

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from drivers.errors import UnavailableError
 from drivers.jobs.halt import Rejection
 from drivers.jobs.slurm_command import Answer, SlurmPrograms
 from drivers.outcome import Result
@@ -27,13 +28,7 @@ class Orders:
 
     def __init__(self, programs: SlurmPrograms) -> None:
         self._programs = programs
-        self._priorities_stay = False
-
-    async def open(self) -> None:
-        """Find out how priorities come about. Raises `UnavailableError`."""
-        answer = await self._programs.run("scontrol", "show", "config")
-        found = re.search(r"^PriorityType\s*=\s*(\S+)", answer.output, re.MULTILINE)
-        self._priorities_stay = found is not None and found[1] == "priority/basic"
+        self._priorities_stay: bool | None = None
 
     async def suspend(self, jobs: Sequence[str]) -> Rejections:
         """Take jobs off their CPUs."""
@@ -54,12 +49,21 @@ class Orders:
         that was given one.
         """
         rejected: dict[str, Rejection] = {}
-        given = list(priorities.items()) if self._priorities_stay else []
+        given = list(priorities.items()) if priorities and await self._do_priorities_stay() else []
         for i in range(0, len(given), MOST_AT_A_TIME):
             each = (self._prioritise(*some) for some in given[i : i + MOST_AT_A_TIME])
             for rejections in await asyncio.gather(*each):
                 rejected |= rejections
         return rejected
+
+    async def _do_priorities_stay(self) -> bool:
+        if self._priorities_stay is None:
+            answer = await self._programs.run("scontrol", "show", "config")
+            found = re.search(r"^PriorityType\s*=\s*(\S+)", answer.output, re.MULTILINE)
+            if found is None:
+                raise UnavailableError("Slurm does not show its configuration")
+            self._priorities_stay = found[1] == "priority/basic"
+        return self._priorities_stay
 
     async def _prioritise(self, job: str, priority: int) -> Rejections:
         arguments = (f"jobid={job}", f"priority={priority}")

@@ -16,7 +16,8 @@ def settings_for(cluster: SlurmCluster, **options) -> SlurmJobs.Settings:
     folder = cluster.directory / "flexload"
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
-    return SlurmJobs.Settings(conf=cluster.conf, state_file=folder / "slurm.json", **options)
+    options = {"poll_s": 0.0, "state_file": folder / "slurm.json"} | options
+    return SlurmJobs.Settings(conf=cluster.conf, **options)
 
 
 class SlurmRig:
@@ -68,6 +69,7 @@ async def slurm_rig() -> AsyncIterator[SlurmRig]:
         driver = SlurmJobs(settings_for(cluster))
         rig = SlurmRig(cluster, driver, stack)
         await driver.open()
+        await driver.list()
         yield rig
         await driver.close()
 

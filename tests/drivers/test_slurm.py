@@ -46,6 +46,7 @@ def cluster(daemons: SlurmCluster):
 async def driving(cluster: SlurmCluster, **options):
     driver = SlurmJobs(settings_for(cluster, **options))
     await driver.open()
+    await driver.list()
     yield driver
     await driver.close()
 
@@ -107,7 +108,6 @@ async def test_the_queue_starts_nothing_on_freed_cpus_and_all_comes_back_exactly
     # It fits as soon as one CPU is given up.
     waiting = cluster.submit("waiting", "-n", str(CPUS - count + 1))
     async with driving(cluster) as driver:
-        await driver.list()
         begun = time.monotonic()
         await paused(driver, ids(numbers))
         stop_s = time.monotonic() - begun
@@ -135,7 +135,6 @@ async def test_the_queue_starts_nothing_on_freed_cpus_and_all_comes_back_exactly
 async def test_a_job_that_slurm_calls_suspended_runs_until_its_processes_are_stopped(cluster):
     (number,) = running(cluster, "deaf", deaf=True)
     async with driving(cluster, timeout_s=0.5) as driver:
-        await driver.list()
         [outcome] = await driver.pause(ids([number]))
         assert cluster.jobs()[number][0] == "SUSPENDED"
         assert (outcome.result, [job.state for job in await driver.list()]) == (
@@ -166,7 +165,6 @@ async def test_an_arrays_last_task_is_paused_alone_though_it_has_the_arrays_numb
 async def test_a_partition_stays_closed_until_the_last_job_on_its_nodes_is_back(cluster):
     first, second = running(cluster, "a", "b")
     async with driving(cluster, keep_open=("realtime",)) as driver:
-        await driver.list()
         await paused(driver, ids([first]))
         await paused(driver, ids([second]))
         for number, state in ((first, "DOWN"), (second, "UP")):
@@ -179,7 +177,6 @@ async def test_a_partition_stays_closed_until_the_last_job_on_its_nodes_is_back(
 async def test_what_an_administrator_set_meanwhile_is_left_alone(cluster):
     (number,) = running(cluster, "a")
     async with driving(cluster) as driver:
-        await driver.list()
         await paused(driver, ids([number]))
         cluster.run("scontrol", "update", "partitionname=training", "state=DRAIN")
         await resumed(driver, ids([number]))
@@ -189,7 +186,6 @@ async def test_what_an_administrator_set_meanwhile_is_left_alone(cluster):
 async def test_a_queue_that_a_reconfiguration_opened_is_closed_again(cluster):
     (number,) = running(cluster, "a")
     async with driving(cluster) as driver:
-        await driver.list()
         await paused(driver, ids([number]))
         cluster.run("scontrol", "reconfigure")
         wait_until(lambda: partition_states(cluster)["batch"] == "UP")
@@ -202,7 +198,6 @@ async def test_a_queue_that_a_reconfiguration_opened_is_closed_again(cluster):
 async def test_without_slurmctld_nothing_hangs_and_nothing_is_forgotten(cluster):
     (number,) = running(cluster, "a")
     async with driving(cluster, command_timeout_s=1.0) as driver:
-        await driver.list()
         await paused(driver, ids([number]))
         cluster.stop_controller()
         begun = time.monotonic()
@@ -275,11 +270,13 @@ def live_and_die(cluster: SlurmCluster, folder: Path, when: str, at: int) -> boo
         ["which", "scontrol", "squeue"], capture_output=True, text=True, check=True
     )
     real_scontrol, real_squeue = real.stdout.split()
-    kill = '[ $(cat "$count") = "$FLEXLOAD_KILL_AT" ] && [ "$FLEXLOAD_KILL_WHEN" = {} ] && kill -9 $PPID'
+    kill = '[ $n = "$FLEXLOAD_KILL_AT" ] && [ "$FLEXLOAD_KILL_WHEN" = {} ] && kill -9 $PPID'
     lines = (
         "#!/bin/sh",
-        f"count={folder}/count",
-        'echo $(($(cat "$count") + 1)) > "$count"',
+        # Several may be under way.
+        f"exec 9>{folder}/counting; flock 9",
+        f"n=$(($(cat {folder}/count) + 1)); echo $n > {folder}/count",
+        "exec 9>&-",
         kill.format("before"),
         f'{real_scontrol} "$@"',
         "status=$?",

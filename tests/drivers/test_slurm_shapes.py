@@ -226,15 +226,29 @@ class Programs:
         return [line for line in lines if not line.startswith("show")]
 
     async def driver(self, **options) -> SlurmJobs:
-        settings = {"bin": self.folder, "state_file": self.folder / "slurm.json"} | options
-        driver = SlurmJobs(SlurmJobs.Settings(**settings))
+        settings = {"bin": self.folder, "state_file": self.folder / "slurm.json", "poll_s": 0.0}
+        driver = SlurmJobs(SlurmJobs.Settings(**settings | options))
         await driver.open()
+        await driver.list()
         return driver
 
 
 @pytest.fixture
 def programs(tmp_path):
     return Programs(tmp_path)
+
+
+async def test_slurm_is_asked_for_its_jobs_no_more_often_than_it_should_be(programs):
+    asked = programs.folder / "asked"
+    programs.write("squeue", f"echo >> {asked}; cat {programs.folder}/queue.json")
+    driver = await programs.driver(poll_s=1000.0)
+    assert await driver.list() == await driver.list() != []
+    assert asked.read_text() == "\n"
+    programs.queue()
+    await driver.pause(["slurm:2_0"])
+    assert {job.state for job in await driver.list()} == {JobState.ENDED}
+    assert asked.read_text() == "\n\n"
+    await driver.close()
 
 
 async def test_parts_of_a_heterogeneous_job_are_listed_and_cannot_be_paused(programs):
@@ -294,7 +308,7 @@ async def test_where_one_queue_cannot_be_closed_nothing_is_suspended_and_the_oth
 
 async def test_a_program_that_hangs_is_ended(programs):
     driver = await programs.driver(command_timeout_s=0.1)
-    programs.write("squeue", f"echo $$ > {programs.folder}/pid; exec sleep 100")
+    programs.write("squeue", f"echo $$ > {programs.folder}/pid; sleep 100; true")
     begun = time.monotonic()
     with pytest.raises(UnavailableError, match=r"squeue gave no answer within 0\.1 s"):
         await driver.list()
@@ -335,7 +349,17 @@ async def test_a_state_file_that_cannot_be_kept_up_is_a_fault_of_the_settings(pr
         await programs.driver(state_file=Path("/nowhere/slurm.json"))
 
 
-async def test_without_the_programs_it_says_which_is_missing(tmp_path):
-    settings = SlurmJobs.Settings(bin=tmp_path, state_file=tmp_path / "slurm.json")
-    with pytest.raises(UnavailableError, match=f"cannot run {tmp_path}/scontrol: No such file"):
-        await SlurmJobs(settings).open()
+async def test_without_the_programs_it_says_which_is_missing(programs):
+    (programs.folder / "scontrol").unlink()
+    with pytest.raises(SettingsError, match=f"bin: Slurm's scontrol is not in {programs.folder}"):
+        await programs.driver()
+
+
+async def test_a_slurm_that_is_away_keeps_no_agent_from_starting(programs):
+    programs.write("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    settings = {"bin": programs.folder, "state_file": programs.folder / "slurm.json"}
+    driver = SlurmJobs(SlurmJobs.Settings(**settings))
+    await driver.open()
+    with pytest.raises(UnavailableError, match="does not list its jobs: Unable to contact"):
+        await driver.list()
+    await driver.close()
