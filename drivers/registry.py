@@ -21,7 +21,7 @@ BUILT_IN: Mapping[str, str] = {
     "gpu.sim": "drivers.gpu.sim:SimGpus",
     "jobs.cgroup": "drivers.jobs.cgroup:CgroupJobs",
     "jobs.sim": "drivers.jobs.sim:SimJobs",
-    "jobs.slurm": "drivers.jobs.slurm:SlurmJobs",
+    "jobs.slurm": "drivers.jobs.slurm.driver:SlurmJobs",
     "meter.gpu-sum": "drivers.meter.gpu_sum:GpuSumMeter",
     "meter.sim": "drivers.meter.sim:SimMeter",
 }

@@ -19,7 +19,7 @@ from agent.core.program import DropBy, DropByShare, DropTo
 from agent.errors import ConfigError
 from agent.openadr.v20a.settings import Ven20aSettings
 from agent.remarks import remarks
-from drivers.jobs.slurm import SlurmJobs
+from drivers.jobs.slurm.driver import SlurmJobs
 
 EXAMPLE = tomllib.loads(files("agent").joinpath("example.toml").read_text())
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from drivers.jobs.slurm import SlurmJobs
+from drivers.jobs.slurm.driver import SlurmJobs
 from tests.drivers.job_rigs import NOBODY, become_root, wait_until
 from tests.drivers.slurm_cluster import PATIENCE_S, SlurmCluster, slurm_cluster
 

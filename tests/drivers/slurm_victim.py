@@ -15,7 +15,7 @@ from agent.store.facts import Facts
 from agent.store.ledger import Ledger
 from agent.store.state import DRIVERS_FACT, open_state
 from drivers.gpu.sim import SimGpus
-from drivers.jobs.slurm import SlurmJobs
+from drivers.jobs.slurm.driver import SlurmJobs
 from drivers.meter.gpu_sum import GpuSumMeter
 from drivers.sim.physics import SiteSpec
 from drivers.sim.site import SimSite

@@ -14,8 +14,8 @@ import pytest
 
 from drivers.errors import UnavailableError
 from drivers.jobs.base import JobState
-from drivers.jobs.slurm import SlurmJobs
-from drivers.jobs.slurm_processes import jobs_at_work
+from drivers.jobs.slurm.driver import SlurmJobs
+from drivers.jobs.slurm.processes import jobs_at_work
 from drivers.outcome import Result
 from tests.drivers.job_rigs import wait_until
 from tests.drivers.slurm_cluster import CPUS, PATIENCE_S, SlurmCluster, slurm_cluster

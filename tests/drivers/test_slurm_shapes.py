@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from drivers.errors import SettingsError, UnavailableError
-from drivers.jobs import slurm_gpus
 from drivers.jobs.base import JobState
-from drivers.jobs.slurm import SlurmJobs
-from drivers.jobs.slurm_processes import Standstill
-from drivers.jobs.slurm_queue import expand_nodes, parse_partitions, parse_queue
+from drivers.jobs.slurm import gpus as slurm_gpus
+from drivers.jobs.slurm.driver import SlurmJobs
+from drivers.jobs.slurm.processes import Standstill
+from drivers.jobs.slurm.queue import expand_nodes, parse_partitions, parse_queue
 from drivers.outcome import Result
 
 STARTED = 1_795_289_479

@@ -3,7 +3,7 @@
 Two things that Slurm does must be undone for it. A suspended job's CPUs are given to the next job, so
 the partitions of its nodes are closed before, and opened after the last job on them is back. A resumed
 job's priority is another than before, so it is set again. What was before stands in a file of the
-driver's (`drivers.jobs.slurm_holds`) before anything is changed.
+driver's (`drivers.jobs.slurm.holds`) before anything is changed.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ from pydantic import Field
 from drivers.errors import SettingsError, UnavailableError
 from drivers.jobs.base import Job, JobsDriver, JobState
 from drivers.jobs.halt import Rejection
-from drivers.jobs.slurm_command import SlurmPrograms
-from drivers.jobs.slurm_gpus import gpus_of_this_host, uuids_of
-from drivers.jobs.slurm_holds import Holds, JobHold
-from drivers.jobs.slurm_looks import Looks
-from drivers.jobs.slurm_orders import Orders
-from drivers.jobs.slurm_partitions import Partitions
-from drivers.jobs.slurm_processes import Standstill, jobs_at_work
-from drivers.jobs.slurm_queue import SlurmJob, parse_queue
+from drivers.jobs.slurm.command import SlurmPrograms
+from drivers.jobs.slurm.gpus import gpus_of_this_host, uuids_of
+from drivers.jobs.slurm.holds import Holds, JobHold
+from drivers.jobs.slurm.looks import Looks
+from drivers.jobs.slurm.orders import Orders
+from drivers.jobs.slurm.partitions import Partitions
+from drivers.jobs.slurm.processes import Standstill, jobs_at_work
+from drivers.jobs.slurm.queue import SlurmJob, parse_queue
 from drivers.outcome import Outcome, Result
 from drivers.settings import DriverSettings
 from drivers.worker import Worker, answers

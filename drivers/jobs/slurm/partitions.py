@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from drivers.errors import UnavailableError
-from drivers.jobs.slurm_command import SlurmPrograms
-from drivers.jobs.slurm_holds import Holds
-from drivers.jobs.slurm_queue import Partition, parse_partitions
+from drivers.jobs.slurm.command import SlurmPrograms
+from drivers.jobs.slurm.holds import Holds
+from drivers.jobs.slurm.queue import Partition, parse_partitions
 
 log = logging.getLogger(__name__)
 

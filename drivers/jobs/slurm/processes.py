@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from drivers.jobs.proc import PROC, Processes, Stat, living_threads
-from drivers.jobs.slurm_queue import SlurmJob
+from drivers.jobs.slurm.queue import SlurmJob
 
 STEP_DAEMON = "slurmstepd"
 

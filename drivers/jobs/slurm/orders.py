@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from drivers.errors import UnavailableError
 from drivers.jobs.halt import Rejection
-from drivers.jobs.slurm_command import Answer, SlurmPrograms
+from drivers.jobs.slurm.command import Answer, SlurmPrograms
 from drivers.outcome import Result
 
 MOST_AT_ONCE = 500
