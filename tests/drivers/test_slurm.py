@@ -260,7 +260,9 @@ def test_killed_between_any_two_commands_restore_alone_brings_all_back(cluster, 
                 }  # fmt: skip
         if lived and int((folder / "count").read_text()) < at:
             break
-    assert at > 6  # three jobs suspended and resumed at the least; lives differ in what else they take
+    assert (
+        at > 6
+    )  # three jobs suspended and resumed at the least; lives differ in what else they take
 
 
 def live_and_die(cluster: SlurmCluster, folder: Path, when: str, at: int) -> bool:
