@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PRISM_LOCK := .ci/prism/package-lock.json
 # Some tests wait for real processes more than they compute.
 WORKERS ?= $(shell expr $$(nproc) + 2)
 
@@ -43,7 +44,7 @@ lint: setup
 bench: setup
 	$(BIN)/python -m tests.bench
 
-# After a change of dependencies in pyproject.toml or .ci/prism. Needs uv and npm; records no registry's address.
+# After a change of dependencies in pyproject.toml or .ci/prism. Needs uv and npm; records no addresses.
 lock:
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements.txt
@@ -54,6 +55,7 @@ lock:
 	uv pip compile --group elaad --universal --python-version 3.12 --generate-hashes \
 		--no-header --no-annotate --quiet --output-file requirements-ci-elaad.txt
 	npm --prefix .ci/prism install --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund
+	node -e 'f = "$(PRISM_LOCK)"; l = require("./" + f); for (p of Object.values(l.packages)) delete p.funding; fs.writeFileSync(f, JSON.stringify(l, null, 2) + "\n")'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
